@@ -104,7 +104,7 @@ class Training(Group):
     """Weight decay; with adamw on matrices only."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """Optimiser: adam (decay inside the gradient) or adamw (decay apart from it)."""
-    mixed_precision: Literal["bf16", "fp16"] = "bf16"
+    mixed_precision: Literal["bf16"] = "bf16"
     """Number format of dense layers when `use_amp` is on."""
     gradient_clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Largest global norm of the gradient."""

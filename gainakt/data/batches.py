@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gainakt.data.interactions import Dataset
+from gainakt.data.interactions import ORDER, Dataset
 from gainakt.data.splits import cut_sequences
 
 IntArray = npt.NDArray[np.integer]
@@ -93,6 +93,11 @@ class Batch:
         }
         return Batch(**moved, rectangles=self.rectangles)
 
+    def pairs(self, lag: int) -> Tensor:
+        """Return (N - lag,) bool: steps n and n + lag are both real and of one sequence."""
+        same = self.sequence[:-lag] == self.sequence[lag:]
+        return same & self.valid[:-lag] & self.valid[lag:]
+
     def by_rectangle(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         """Apply `function` to each rectangle's (rows, length, ...) view; return it flat, (N, ...).
 
@@ -111,7 +116,7 @@ def chunk_sequences(dataset: Dataset, students: IntArray, seq_len: int) -> Seque
     return Sequences(
         dataset.skills,
         dataset.responses,
-        dataset.orders,
+        dataset.column(ORDER),
         starts,
         lengths,
         owner,
@@ -147,7 +152,7 @@ def window_sequences(
     return Sequences(
         dataset.skills,
         dataset.responses,
-        dataset.orders,
+        dataset.column(ORDER),
         *(np.asarray(column, dtype=np.int64) for column in (starts, lengths, owner, score_from)),
     )
 
@@ -249,9 +254,10 @@ def training_batches(
 def evaluation_batches(sequences: Sequences, steps: int = 8192) -> Iterator[Batch]:
     """Yield all pieces, neighbours in length together, about `steps` steps a batch."""
     order = np.argsort(sequences.lengths, kind="stable")
+    done = np.concatenate([[0], np.cumsum(sequences.lengths[order])])
     begin = 0
     while begin < len(order):
-        budget = np.cumsum(sequences.lengths[order[begin:]]) <= steps
-        end = begin + max(1, int(budget.sum()))
+        end = int(np.searchsorted(done, done[begin] + steps, side="right")) - 1
+        end = max(end, begin + 1)
         yield make_batch(sequences, order[begin:end])
         begin = end

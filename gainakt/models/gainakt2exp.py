@@ -7,11 +7,8 @@ from torch import Tensor, nn
 
 from gainakt.config import Config, GainAKT2ExpParameters
 from gainakt.data.batches import Batch
-from gainakt.models.attention import causal_attention, feed_forward
-from gainakt.models.interface import KnowledgeTracer, ModelOutput
-
-# The share of a step's gain that mastery takes up: m_t = min(1, m_{t-1} + 0.1 g_t).
-GAIN_RATE = 0.1
+from gainakt.models.attention import Dropout, causal_attention, feed_forward
+from gainakt.models.interface import GAIN_RATE, KnowledgeTracer, ModelOutput
 
 
 def accumulate_mastery(first: Tensor, gains: Tensor) -> Tensor:
@@ -45,7 +42,7 @@ class TwoStreamBlock(nn.Module):
         self.norm_context = nn.LayerNorm(d_model)
         self.feed_forward = feed_forward(d_model, d_ff, dropout)
         self.norm_out = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, batch: Batch, context: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return the renewed (context, value), each (N, d)."""
@@ -88,7 +85,7 @@ class GainAKT2Exp(KnowledgeTracer):
             for _ in range(p.num_encoder_blocks)
         )
         self.predict = nn.Sequential(
-            nn.Linear(3 * p.d_model, p.d_ff), nn.ReLU(), nn.Dropout(p.dropout), nn.Linear(p.d_ff, 1)
+            nn.Linear(3 * p.d_model, p.d_ff), nn.ReLU(), Dropout(p.dropout), nn.Linear(p.d_ff, 1)
         )
         self.gain_head = nn.Linear(p.d_model, n_skills) if use_gain_head else None
         self.mastery_head = nn.Linear(p.d_model, n_skills) if use_mastery_head else None

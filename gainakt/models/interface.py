@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from gainakt.data.batches import Batch
 
+# The share of a learning gain that mastery takes up: m_t = min(1, m_{t-1} + 0.1 g_t).
+GAIN_RATE = 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class ModelOutput:

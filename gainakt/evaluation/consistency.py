@@ -1,0 +1,184 @@
+"""Do mastery and gains behave as they must, and do they go with what students do next?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gainakt.data.batches import Sequences
+from gainakt.evaluation.readout import Readout
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+# A correlation over fewer steps than this says nothing about a student.
+MINIMUM_STEPS = 3
+N_DECILES = 10
+
+
+def first_pieces(sequences: Sequences) -> IntArray:
+    """Return the index of each student's first piece, so that every student counts once."""
+    return np.sort(np.unique(sequences.students, return_index=True)[1])
+
+
+def sample_students(sequences: Sequences, count: int, seed: int) -> IntArray:
+    """Draw up to `count` students' first pieces at random, the same for the same seed."""
+    candidates = first_pieces(sequences)
+    rng = np.random.default_rng([seed, 1])
+    return np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False))
+
+
+def sample_by_length(sequences: Sequences, count: int, seed: int) -> IntArray:
+    """Draw up to `count` students' first pieces evenly from the ten deciles of sequence length."""
+    candidates = first_pieces(sequences)
+    by_length = candidates[np.argsort(sequences.lengths[candidates], kind="stable")]
+    rng = np.random.default_rng([seed, 2])
+    quota = np.diff(np.linspace(0, min(count, len(candidates)), N_DECILES + 1).round().astype(int))
+    drawn = [
+        rng.choice(decile, min(take, len(decile)), replace=False)
+        for decile, take in zip(np.array_split(by_length, N_DECILES), quota, strict=True)
+    ]
+    return np.sort(np.concatenate(drawn))
+
+
+def within_student_correlations(
+    x: npt.NDArray[np.floating], y: npt.NDArray[np.generic], student: IntArray
+) -> FloatArray:
+    """Pearson correlation of x and y within each student.
+
+    Args:
+        x, y: (n,) values of all students' steps.
+        student: (n,) whose step it is.
+
+    Returns:
+        One value for each distinct student in ascending order; nan where a student has fewer
+        than 3 steps or a constant series.
+    """
+    _, group, count = np.unique(student, return_inverse=True, return_counts=True)
+
+    def mean(values: FloatArray) -> FloatArray:
+        return np.bincount(group, weights=values, minlength=len(count)) / count
+
+    dx = x.astype(np.float64)
+    dy = y.astype(np.float64)
+    dx = dx - mean(dx)[group]
+    dy = dy - mean(dy)[group]
+    var_x, var_y = mean(dx * dx), mean(dy * dy)
+    # float32 series of equal numbers leave rounding behind, far below this
+    defined = (count >= MINIMUM_STEPS) & (var_x > 1e-14) & (var_y > 1e-14)
+    correlation = np.full(len(count), np.nan)
+    scale = np.sqrt(var_x[defined] * var_y[defined])
+    correlation[defined] = mean(dx * dy)[defined] / scale
+    return correlation
+
+
+def mean_or_none(values: FloatArray) -> float | None:
+    """Return the mean of what is defined, None when nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def bootstrap_interval(
+    values: FloatArray, samples: int, seed: int, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Percentile bootstrap interval of the mean over students, None without any."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None
+    rng = np.random.default_rng([seed, 3])
+    means = [defined[rng.integers(len(defined), size=len(defined))].mean() for _ in range(samples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Violation rates and correlations of some students; None where the model has no such output.
+
+    Rates are shares of students. Correlations are within students, with the next answer.
+    """
+
+    students: int
+    monotonicity_violation_rate: float
+    negative_gain_rate: float
+    bounds_violation_rate: float
+    mastery_correlation: float | None
+    gain_correlation: float | None
+
+
+def consistency_check(readout: Readout) -> Consistency:
+    """Check the students that a readout holds."""
+    students = np.unique(readout.sequence)
+
+    def share(flag: npt.NDArray[np.bool_]) -> float:
+        return len(np.unique(readout.sequence[flag])) / max(len(students), 1)
+
+    of_mastery, of_gain, _ = next_answer_correlations(readout)
+    return Consistency(
+        students=len(students),
+        monotonicity_violation_rate=share(readout.falls),
+        negative_gain_rate=share(readout.negative),
+        bounds_violation_rate=share(readout.outside),
+        mastery_correlation=mean_or_none(of_mastery),
+        gain_correlation=mean_or_none(of_gain),
+    )
+
+
+def next_answer_correlations(readout: Readout) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return each student's correlation of mean mastery, mean gain and the clock with the next answer.
+
+    The clock is the step number alone: mastery that only rises with time scores like the clock.
+    """
+    steps = readout.where(readout.has_next)
+    return (
+        within_student_correlations(steps.mean_mastery, steps.next_answer, steps.sequence),
+        within_student_correlations(steps.mean_gain, steps.next_answer, steps.sequence),
+        within_student_correlations(
+            steps.position.astype(np.float64), steps.next_answer, steps.sequence
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class GlobalAlignment:
+    """Mean within-student correlations with performance, and how many students had none."""
+
+    students: int
+    mastery_correlation: float | None
+    gain_correlation: float | None
+    mastery_undefined: int
+    gain_undefined: int
+
+
+def global_alignment(readout: Readout) -> GlobalAlignment:
+    """Measure the students that a readout holds (see `sample_by_length`)."""
+    steps = readout.where(readout.has_next)
+    of_mastery = within_student_correlations(steps.mean_mastery, steps.performance, steps.sequence)
+    of_gain = within_student_correlations(steps.mean_gain, steps.performance, steps.sequence)
+    return GlobalAlignment(
+        students=len(of_mastery),
+        mastery_correlation=mean_or_none(of_mastery),
+        gain_correlation=mean_or_none(of_gain),
+        mastery_undefined=int(np.isnan(of_mastery).sum()),
+        gain_undefined=int(np.isnan(of_gain).sum()),
+    )
+
+
+def final_consistency(readout: Readout, samples: int, seed: int) -> dict[str, object]:
+    """Check all students at the end of a run: rates, correlations, intervals and the clock."""
+    check = consistency_check(readout)
+    of_mastery, of_gain, of_clock = next_answer_correlations(readout)
+    return {
+        "students": check.students,
+        "monotonicity_violation_rate": check.monotonicity_violation_rate,
+        "negative_gain_rate": check.negative_gain_rate,
+        "bounds_violation_rate": check.bounds_violation_rate,
+        "mastery_correlation": check.mastery_correlation,
+        "mastery_correlation_interval": bootstrap_interval(of_mastery, samples, seed),
+        "gain_correlation": check.gain_correlation,
+        "gain_correlation_interval": bootstrap_interval(of_gain, samples, seed),
+        "clock_correlation": mean_or_none(of_clock),
+        "clock_correlation_interval": bootstrap_interval(of_clock, samples, seed),
+    }

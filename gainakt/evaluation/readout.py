@@ -1,0 +1,114 @@
+"""One pass of a model over sequences, from which every metric is computed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gainakt.data.batches import Batch, Sequences, evaluation_batches
+from gainakt.models.interface import KnowledgeTracer, ModelOutput
+from gainakt.objectives.alignment import performance
+
+# A fall of mastery by less than this is rounding.
+FALL_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """A model's reading of n steps, ordered by sequence and position; columns of length n.
+
+    sequence: index into the sequences that were read; position: step in the sequence, from 0.
+    has_next: whether the next answer exists and is scored; next_skill, next_answer: what it is.
+    logit: log-odds of a right next answer.
+    performance: the next answer, or its residual, as the alignment objective sees it.
+    next_mastery: mastery of the skill asked next, before its answer; mean_mastery and mean_gain:
+        over skills; nan where the model has none.
+    falls, negative, outside: whether any skill's mastery falls to the next step, any gain is
+        negative, any mastery leaves [0, 1].
+    """
+
+    sequence: npt.NDArray[np.int64]
+    position: npt.NDArray[np.int64]
+    has_next: npt.NDArray[np.bool_]
+    next_skill: npt.NDArray[np.int64]
+    next_answer: npt.NDArray[np.int64]
+    logit: npt.NDArray[np.float32]
+    performance: npt.NDArray[np.float32]
+    next_mastery: npt.NDArray[np.float32]
+    mean_mastery: npt.NDArray[np.float32]
+    mean_gain: npt.NDArray[np.float32]
+    falls: npt.NDArray[np.bool_]
+    negative: npt.NDArray[np.bool_]
+    outside: npt.NDArray[np.bool_]
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Readout:
+        """Return the steps where the (n,) mask holds."""
+        return Readout(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
+
+    @property
+    def probability(self) -> npt.NDArray[np.float32]:
+        """Probability of a right next answer, (n,)."""
+        return (1 / (1 + np.exp(-self.logit.astype(np.float64)))).astype(np.float32)
+
+
+@torch.inference_mode()
+def read_out(
+    model: KnowledgeTracer,
+    sequences: Sequences,
+    device: torch.device,
+    *,
+    residual_window: int | None = None,
+    precision: AbstractContextManager[object] | None = None,
+) -> Readout:
+    """Run the model once over all sequences, dropout off.
+
+    Args:
+        model: on `device`; left in the mode it was in.
+        sequences: what to read.
+        device: where to compute.
+        residual_window: window of the residual performance, None for the plain next answer.
+        precision: autocast context of the dense layers.
+    """
+    was_training = model.training
+    model.eval()
+    parts: list[dict[str, Tensor]] = []
+    with precision or nullcontext():
+        for batch in evaluation_batches(sequences):
+            batch = batch.to(device)
+            columns = _columns(model(batch), batch, residual_window)
+            parts.append({name: column[batch.valid] for name, column in columns.items()})
+    model.train(was_training)
+    joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+    order = np.lexsort((joined["position"], joined["sequence"]))
+    return Readout(**{name: column[order] for name, column in joined.items()})
+
+
+def _columns(output: ModelOutput, batch: Batch, residual_window: int | None) -> dict[str, Tensor]:
+    nothing = torch.full_like(output.logits, torch.nan)
+    never = torch.zeros_like(batch.valid)
+    mastery, gains = output.mastery, output.gains
+    falls = never.clone()
+    if mastery is not None:
+        drop = (mastery[:-1] - mastery[1:]).amax(dim=1) > FALL_TOLERANCE
+        falls[:-1] = drop & batch.pairs(1)
+    asked = batch.next_skill[:, None]
+    return {
+        "sequence": batch.sequence,
+        "position": batch.position,
+        "has_next": batch.has_next,
+        "next_skill": batch.next_skill,
+        "next_answer": batch.next_response,
+        "logit": output.logits,
+        "performance": performance(batch, residual_window),
+        "next_mastery": nothing if mastery is None else mastery.gather(1, asked).squeeze(1),
+        "mean_mastery": nothing if mastery is None else mastery.mean(dim=1),
+        "mean_gain": nothing if gains is None else gains.mean(dim=1),
+        "falls": falls,
+        "negative": never if gains is None else (gains < 0).any(dim=1),
+        "outside": never if mastery is None else ((mastery < 0) | (mastery > 1)).any(dim=1),
+    }

@@ -1,0 +1,73 @@
+"""Devices, threads, number formats and determinism of the machine at hand."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+
+from gainakt.config import Config, Hardware
+from gainakt.errors import TrainingError
+
+
+def select_device(hardware: Hardware) -> torch.device:
+    """Return the device to compute on.
+
+    Raises:
+        TrainingError: a GPU was asked for that this machine does not have.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wanted = hardware.devices
+    if wanted == "auto":
+        wanted = "cuda" if count else "cpu"
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        found = f"{count} GPU(s): cuda:0 to cuda:{count - 1}" if count else "no GPU that torch can use"
+        raise TrainingError(
+            f"hardware.devices = {hardware.devices!r}: this machine has {found}; "
+            "choose another device, 'cpu' or 'auto'"
+        )
+    return device
+
+
+def cores() -> int:
+    """Return the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare_machine(config: Config) -> torch.device:
+    """Set threads and determinism for this process, and return the device.
+
+    Raises:
+        TrainingError: see `select_device`.
+    """
+    device = select_device(config.hardware)
+    torch.set_num_threads(config.hardware.threads or cores())
+    deterministic = config.runtime.deterministic
+    if deterministic and device.type == "cuda":
+        # cuBLAS repeats to the bit only with a fixed workspace, read when it first starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    # filling fresh memory finds reads of what was never written; it repeats no bit more
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = not deterministic
+    return device
+
+
+def precision(config: Config, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which dense layers compute in the configured number format."""
+    if not config.runtime.use_amp:
+        return nullcontext()
+    formats = {"bf16": torch.bfloat16}
+    return torch.autocast(device.type, dtype=formats[config.training.mixed_precision])
+
+
+def seed_step(seed: int, epoch: int, step: int) -> None:
+    """Set torch's generators for one optimiser step.
+
+    Dropout is thereby a function of seed, epoch and step alone: a resumed run draws what the
+    uninterrupted one drew, with no generator state to keep.
+    """
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0]))

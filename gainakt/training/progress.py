@@ -1,0 +1,109 @@
+"""What accumulates while an epoch runs, and what is reported of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gainakt.data.batches import Batch
+from gainakt.evaluation.metrics import auc
+from gainakt.models.interface import ModelOutput
+from gainakt.objectives.total import TERMS, Losses
+
+
+@dataclass(eq=False)
+class EpochProgress:
+    """Sums over the batches of the running epoch, kept on the model's device.
+
+    terms: the epoch's summed loss terms, (5,), in the order of TERMS.
+    watched: for each watched quantity one tensor a batch.
+    logits, answers: of the scored steps, for the training AUC.
+    """
+
+    steps: int = 0
+    terms: Tensor | None = None
+    watched: dict[str, list[Tensor]] = field(default_factory=dict)
+    logits: list[Tensor] = field(default_factory=list)
+    answers: list[Tensor] = field(default_factory=list)
+
+    def add(self, losses: Losses, output: ModelOutput, batch: Batch) -> None:
+        """Take in one optimiser step."""
+        terms = losses.terms().double()
+        self.terms = terms if self.terms is None else self.terms + terms
+        self.steps += 1
+        for name in (
+            "mastery_correlation",
+            "gain_correlation",
+            "lag_correlations",
+            "mastery_variance",
+        ):
+            value = getattr(losses, name)
+            if value is not None:
+                self.watched.setdefault(name, []).append(value)
+        self.logits.append(output.logits.detach()[batch.has_next])
+        self.answers.append(batch.next_response[batch.has_next].to(torch.int8))
+
+    def mean_loss(self) -> float:
+        """Return the mean total loss so far."""
+        return float(self.terms.sum()) / self.steps if self.terms is not None else float("nan")
+
+    def mean_terms(self) -> dict[str, float]:
+        """Return each term's mean over the epoch's batches."""
+        assert self.terms is not None
+        values = (self.terms / self.steps).tolist()
+        return dict(zip(TERMS, values, strict=True))
+
+    def shares(self) -> dict[str, float]:
+        """Return each term's signed part of the epoch's total loss; they sum to 1."""
+        terms = self.mean_terms()
+        total = sum(terms.values())
+        return {name: value / total for name, value in terms.items()}
+
+    def train_auc(self) -> float:
+        """AUC of the predictions made while training, dropout on."""
+        answers = torch.cat(self.answers).cpu().numpy()
+        return auc(answers, torch.cat(self.logits).float().cpu().numpy())
+
+    def summary(self) -> dict[str, Any]:
+        """Return batch means of what was watched; variance with its extremes."""
+        result: dict[str, Any] = {}
+        for name, values in self.watched.items():
+            stacked = torch.stack(values).double().cpu().numpy()
+            mean = stacked.mean(axis=0)
+            result[name] = mean.tolist() if np.ndim(mean) else float(mean)
+            if name == "mastery_variance":
+                result[name] = {
+                    "min": float(stacked.min()),
+                    "mean": float(mean),
+                    "max": float(stacked.max()),
+                }
+        return result
+
+    def state(self) -> dict[str, Any]:
+        """Return everything as plain values and tensors, to save in mid-epoch."""
+        return {
+            "steps": self.steps,
+            "terms": self.terms,
+            "watched": {name: torch.stack(values) for name, values in self.watched.items()},
+            "logits": torch.cat(self.logits) if self.logits else None,
+            "answers": torch.cat(self.answers) if self.answers else None,
+        }
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], device: torch.device) -> EpochProgress:
+        """Rebuild from `state`."""
+
+        def pieces(tensor: Tensor | None) -> list[Tensor]:
+            return [] if tensor is None else [tensor.to(device)]
+
+        return cls(
+            steps=state["steps"],
+            terms=None if state["terms"] is None else state["terms"].to(device),
+            watched={name: list(v.to(device)) for name, v in state["watched"].items()},
+            logits=pieces(state["logits"]),
+            answers=pieces(state["answers"]),
+        )
