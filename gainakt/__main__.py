@@ -1,0 +1,5 @@
+"""`python -m gainakt`: the command line."""
+
+from gainakt.cli import main
+
+main()

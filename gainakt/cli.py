@@ -1,0 +1,335 @@
+"""The command line: thin verbs over the package. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+from cyclopts.exceptions import CycloptsError
+from rich.console import Console
+
+import gainakt
+from gainakt.config import FILLED_BY_RUN, GROUPS, load_config, parameters
+from gainakt.errors import GainaktError
+
+if TYPE_CHECKING:
+    from gainakt.experiment.folder import RunFolder
+
+OUT = Path("experiments")
+
+app = App(
+    name="gainakt",
+    help="Knowledge tracing that anyone can reproduce with one command.",
+    version=gainakt.__version__,
+    version_flags=["--version"],
+)
+
+Quiet = Annotated[bool, Parameter(negative=(), help="Print no progress.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as JSON.")]
+Run = Annotated[str, Parameter(help="Experiment folder, or the start of its name in experiments/.")]
+DataFolder = Annotated[
+    Path | None, Parameter(help="Prepared data set in place of the one the run recorded.")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code: 0 only on success."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(_join_switches(words), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _complain(str(error))
+        code = 2
+    except GainaktError as error:
+        _complain(str(error))
+        code = 1
+    except KeyboardInterrupt:
+        _complain("stopped")
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    sys.exit(code or 0)
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"gainakt: {message}", markup=False, highlight=False)
+
+
+def _join_switches(words: list[str]) -> list[str]:
+    """Let switches take a value as every other parameter does: `--use_amp true`."""
+    switches = {
+        spelling
+        for _, name, field in parameters()
+        if field.annotation is bool
+        for spelling in _spellings(name)
+    }
+    joined: list[str] = []
+    for word in words:
+        if word.lower() in ("true", "false") and joined and joined[-1] in switches:
+            joined[-1] += f"={word.lower()}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    hyphenated = name.replace("_", "-")
+    return (f"--{name}",) if hyphenated == name else (f"--{name}", f"--{hyphenated}")
+
+
+def with_parameters(verb: Callable[..., int]) -> Callable[..., int]:
+    """Give a verb a flag for every parameter of the configuration, in both spellings.
+
+    Types, defaults, groups and help come from the configuration itself; the verb receives what was
+    given as `overrides`.
+    """
+    own = [p for p in inspect.signature(verb, eval_str=True).parameters.values()]
+    own = [p for p in own if p.name != "overrides"]
+    order = {name: Group(name, sort_key=i) for i, name in enumerate(GROUPS, start=1)}
+    flags = [
+        inspect.Parameter(
+            f"parameter_{name}",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                field.annotation | None,  # type: ignore[operator]
+                Parameter(
+                    name=_spellings(name),
+                    group=order[group],
+                    help=f"{field.description} [default: {_shown(field.default)}]",
+                    negative=(),
+                    consume_multiple=True,
+                    show_default=False,
+                ),
+            ],
+        )
+        for group, name, field in parameters()
+        if name not in FILLED_BY_RUN
+    ]
+
+    def command(**given: Any) -> int:
+        overrides = {
+            name.removeprefix("parameter_"): given.pop(name)
+            for name in list(given)
+            if name.startswith("parameter_")
+        }
+        return verb(**given, overrides={k: v for k, v in overrides.items() if v is not None})
+
+    signature = inspect.Signature([*own, *flags], return_annotation=int)
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    command.__doc__ = verb.__doc__
+    command.__name__ = verb.__name__
+    return command
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, tuple):
+        return " ".join(str(v) for v in default)
+    return repr(default) if default == "" else str(default)
+
+
+@app.command
+def prepare(
+    reader: str | None = None,
+    source: Path | None = None,
+    *,
+    out: Annotated[Path | None, Parameter(help="Folder to make.")] = None,
+    name: Annotated[str | None, Parameter(help="Name of the data set.")] = None,
+    list_readers: Annotated[
+        bool, Parameter(name="--list", negative=(), help="List the readers and what they take.")
+    ] = False,
+    student: Annotated[str | None, Parameter(help="generic: column of the student.")] = None,
+    skill: Annotated[str | None, Parameter(help="generic: column of the skill.")] = None,
+    correct: Annotated[str | None, Parameter(help="generic: column of the answer.")] = None,
+    order: Annotated[str | None, Parameter(help="generic: column to order by.")] = None,
+    timestamp: Annotated[str | None, Parameter(help="generic: column of the time.")] = None,
+    question: Annotated[str | None, Parameter(help="generic: column of the question.")] = None,
+    fold: Annotated[str | None, Parameter(help="generic: column of the fold.")] = None,
+    sep: Annotated[str | None, Parameter(help="generic: separator of the CSV.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Prepare raw data: `gainakt prepare pykt data/assist2015 --out data/as2015`.
+
+    Parameters
+    ----------
+    reader
+        Raw format; `gainakt prepare --list` names them.
+    source
+        File or folder to read.
+    """
+    from gainakt.data.prepare import prepare as prepare_data
+    from gainakt.data.readers import READERS
+
+    if list_readers:
+        for key, known in READERS.items():
+            print(f"{key:12} {known.source}")
+        return 0
+    for label, value in (("READER", reader), ("SOURCE", source), ("--out DIR", out)):
+        if value is None:
+            raise GainaktError(f"prepare needs {label}; see gainakt prepare --help")
+    options = {
+        "student": student,
+        "skill": skill,
+        "correct": correct,
+        "order": order,
+        "timestamp": timestamp,
+        "question": question,
+        "fold": fold,
+        "sep": sep,
+    }
+    assert reader is not None and source is not None and out is not None
+    dataset = prepare_data(
+        reader, source, out, name=name, **{k: v for k, v in options.items() if v is not None}
+    )
+    return _say_dataset(dataset.path, dataset.manifest, quiet, as_json)
+
+
+@app.command
+def simulate(
+    *,
+    out: Annotated[Path, Parameter(help="Folder to make.")],
+    students: Annotated[int, Parameter(help="Students to simulate.")] = 2000,
+    skills: Annotated[int, Parameter(help="Skills they practise.")] = 20,
+    seed: Annotated[int, Parameter(help="Same seed, same bytes.")] = 42,
+    forgetting: Annotated[
+        float, Parameter(help="Chance to forget a mastered skill at each step.")
+    ] = 0.0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Simulate students whose mastery is known: `gainakt simulate --out data/sim --students 5000`."""
+    from gainakt.data.simulate import simulate as simulate_data
+
+    dataset = simulate_data(
+        out, students=students, skills=skills, seed=seed, forgetting=forgetting
+    )
+    return _say_dataset(dataset.path, dataset.manifest, quiet, as_json)
+
+
+def _say_dataset(path: Path, manifest: dict[str, Any], quiet: bool, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"path": str(path), **manifest}))
+        return 0
+    counts = manifest["counts"]
+    print(
+        f"{manifest['name']}: {counts['students']:,} students, {counts['interactions']:,} "
+        f"interactions, {counts['skills']:,} skills"
+    )
+    if not quiet:
+        for entry in manifest["filters"]:
+            print(
+                f"left out by {entry['name']}: {entry['rows_removed']:,} rows, "
+                f"{entry['students_removed']:,} students ({entry['reason']})"
+            )
+        folds = ", ".join(f"{fold['students']:,}" for fold in manifest["splits"]["folds"])
+        print(f"folds of {folds} students; test: {manifest['splits']['test']['students']:,}")
+    print(f"prepared in {path}")
+    return 0
+
+
+@app.command
+@with_parameters
+def train(
+    *,
+    config: Annotated[
+        str | None, Parameter(help="Named configuration or JSON file; flags go on top.")
+    ] = None,
+    data: Annotated[
+        Path | None, Parameter(help="Prepared data set; without it, simulated students.")
+    ] = None,
+    out: Annotated[Path, Parameter(help="Where experiment folders are made.")] = OUT,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    overrides: dict[str, Any],
+) -> int:
+    """Train a model and leave a complete experiment folder.
+
+    For example: `gainakt train --config tolerance_test --data data/as2015 --epochs 2`.
+    """
+    settings = load_config(config, overrides)
+    from gainakt.experiment.console import RunConsole
+    from gainakt.experiment.embedded import embedded_data
+    from gainakt.experiment.run import train as train_run
+
+    with RunConsole(quiet) as console:
+        result = train_run(
+            settings,
+            data or embedded_data(out, console),
+            out,
+            command=shlex.join(["gainakt", *sys.argv[1:]]),
+            now=datetime.now(UTC),
+            console=console,
+        )
+    _print_result({"folder": str(result.folder.path), **result.results}, as_json, result.folder.path)
+    return 0 if result.completed else 130
+
+
+def _print_result(values: dict[str, Any], as_json: bool, line: object) -> None:
+    print(json.dumps(values) if as_json else line)
+
+
+@app.command
+def check(run: Run, *, as_json: Json = False) -> int:
+    """Perform the ten checks on an experiment folder; exit code 1 when one fails.
+
+    For example: `gainakt check experiments/20260101_120000_gainakt2exp_run`.
+    """
+    from gainakt.experiment.checklist import run_checks
+
+    checks = run_checks(_find(run))
+    if as_json:
+        print(json.dumps([vars(c) for c in checks]))
+    else:
+        for c in checks:
+            print(f"{c.mark} {c.title}{': ' + c.reason if c.reason else ''}")
+    return 0 if all(c.passed for c in checks) else 1
+
+
+@app.command
+def evaluate(
+    run: Run,
+    *,
+    split: Annotated[
+        Literal["valid", "test"], Parameter(help="Whose answers to predict.")
+    ] = "test",
+    data: DataFolder = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Score a run's best checkpoint; write metrics and a table of every prediction.
+
+    For example: `gainakt evaluate experiments/20260101_120000_gainakt2exp_run --split test`.
+    """
+    from gainakt.experiment.console import RunConsole
+    from gainakt.experiment.run import evaluate as evaluate_run
+
+    with RunConsole(quiet) as console:
+        metrics = evaluate_run(_find(run), split, console, data)
+    headline = (
+        f"{split} AUC (window, {metrics['targets']:,} targets): {metrics['auc']:.5f}   "
+        f"accuracy: {metrics['accuracy']:.5f}"
+    )
+    _print_result(metrics, as_json, headline)
+    return 0
+
+
+def _find(run: str) -> RunFolder:
+    from gainakt.experiment.folder import RunFolder
+
+    return RunFolder.find(run, OUT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The commands of a run, written out in full and read back."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from gainakt.config import FILLED_BY_RUN, Config, flatten, parameters
+from gainakt.errors import ConfigError, ExperimentError
+
+
+def train_command(config: Config, data: Path, out: Path) -> str:
+    """Return the training command with every parameter explicit, ready for a shell."""
+    words = ["gainakt", "train", f"--data={data}", f"--out={out}"]
+    for name, value in flatten(config).items():
+        if name in FILLED_BY_RUN:
+            continue
+        if isinstance(value, list):
+            words += [f"--{name}", *(str(v) for v in value)]
+        else:
+            words.append(f"--{name}={_spell(value)}")
+    return shlex.join(words)
+
+
+def evaluate_command(folder: Path) -> str:
+    """Return the command that evaluates a run on test students."""
+    return shlex.join(["gainakt", "evaluate", str(folder), "--split", "test"])
+
+
+def reproduce_command(folder: Path) -> str:
+    """Return the command that repeats a run and compares."""
+    return shlex.join(["gainakt", "reproduce", str(folder)])
+
+
+def script(config: Config) -> str:
+    """Return run.sh: training, evaluation and reproduction; `./run.sh train` runs one of them."""
+    runtime = config.runtime
+    return f"""#!/bin/sh
+# {config.experiment.id}
+# As typed: {runtime.command}
+# Usage: ./run.sh [train|evaluate|reproduce]; without an argument, evaluate.
+set -e
+case "${{1:-evaluate}}" in
+train)
+    {runtime.train_command}
+    ;;
+evaluate)
+    {runtime.eval_command}
+    ;;
+reproduce)
+    {runtime.repro_command}
+    ;;
+*)
+    echo "unknown step $1; allowed: train, evaluate, reproduce" >&2
+    exit 2
+    ;;
+esac
+"""
+
+
+def read_script(text: str) -> dict[str, Any]:
+    """Return the parameters by name that run.sh trains with.
+
+    Raises:
+        ExperimentError: the script holds no training command, or one that cannot be read.
+    """
+    commands = [line.strip() for line in text.splitlines() if line.strip().startswith("gainakt train ")]
+    if len(commands) != 1:
+        raise ExperimentError(f"run.sh holds {len(commands)} training commands; it must hold one")
+    for verb in ("evaluate", "reproduce"):
+        if f"gainakt {verb} " not in text:
+            raise ExperimentError(f"run.sh does not hold the {verb} command")
+    given: dict[str, list[str]] = {}
+    name = ""
+    for word in shlex.split(commands[0])[2:]:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            given[name] = [value] if equals else []
+        elif name:
+            given[name].append(word)
+    return from_text({k: v for k, v in given.items() if k not in ("data", "out")})
+
+
+def from_text(given: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Turn parameters spelt on a command line into values of their types.
+
+    Raises:
+        ConfigError: a parameter is unknown or its value has another type.
+    """
+    fields = {name: field for _, name, field in parameters()}
+    values: dict[str, Any] = {}
+    for name, words in given.items():
+        if name not in fields:
+            raise ConfigError(f"unknown parameter {name!r}")
+        kind: Any = fields[name].annotation
+        spelt: Any = words if getattr(kind, "__origin__", None) is tuple else " ".join(words)
+        try:
+            values[name] = TypeAdapter(kind).validate_python(spelt, strict=False)
+        except ValidationError:
+            raise ConfigError(f"{name} = {spelt!r}: must be {kind}") from None
+    return values
+
+
+def _spell(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

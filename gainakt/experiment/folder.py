@@ -1,0 +1,222 @@
+"""The experiment folder: the only module that knows its file names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gainakt.config import Config, dump_config
+from gainakt.errors import ExperimentError
+from gainakt.training.checkpoint import write_atomically
+
+METRIC_COLUMNS = (
+    "epoch",
+    "train_loss",
+    "train_auc",
+    "val_loss",
+    "val_auc",
+    "val_accuracy",
+    "monotonicity_violation_rate",
+    "negative_gain_rate",
+    "bounds_violation_rate",
+    "mastery_correlation",
+    "gain_correlation",
+    "main_loss_share",
+    "constraint_loss_share",
+    "alignment_loss_share",
+    "lag_loss_share",
+    "retention_loss_share",
+)
+
+RUNNING, INTERRUPTED, COMPLETED = "running", "interrupted", "completed"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One experiment's folder: where its files lie, and how they are read and written."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, out: Path, timestamp: str, model: str, short_title: str) -> RunFolder:
+        """Make a new, empty folder `{timestamp}_{model}_{short_title}` under `out`.
+
+        Raises:
+            ExperimentError: it exists already, or cannot be made.
+        """
+        path = out / f"{timestamp}_{model}_{short_title}"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError:
+            raise ExperimentError(
+                f"{path} exists already and is never overwritten; start again in a second or "
+                "choose another short_title"
+            ) from None
+        except OSError as error:
+            raise ExperimentError(f"cannot make {path}: {error.strerror or error}") from None
+        return cls(path.resolve())
+
+    @classmethod
+    def find(cls, run: str | Path, root: Path = Path("experiments")) -> RunFolder:
+        """Return the folder that `run` names: a path, or a unique prefix of a folder under `root`.
+
+        Raises:
+            ExperimentError: there is none, or more than one.
+        """
+        if Path(run).is_dir():
+            return cls(Path(run).resolve())
+        found = sorted(p for p in root.glob(f"{run}*") if p.is_dir()) if str(run) else []
+        if len(found) == 1:
+            return cls(found[0].resolve())
+        if found:
+            names = ", ".join(p.name for p in found)
+            raise ExperimentError(f"{run!r} is the start of several runs: {names}; give more of it")
+        raise ExperimentError(
+            f"no experiment folder {str(run)!r}; give its path, or the start of its name under {root}/"
+        )
+
+    @property
+    def config(self) -> Path:
+        """config.json: every parameter."""
+        return self.path / "config.json"
+
+    @property
+    def script(self) -> Path:
+        """run.sh: the full commands."""
+        return self.path / "run.sh"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the epoch with the best validation AUC."""
+        return self.path / "model_best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Weights after the last epoch."""
+        return self.path / "model_last.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """What resuming needs besides."""
+        return self.path / "state_last.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """metrics_epoch.csv: one row an epoch."""
+        return self.path / "metrics_epoch.csv"
+
+    @property
+    def log(self) -> Path:
+        """stdout.log: the raw console output."""
+        return self.path / "stdout.log"
+
+    @property
+    def environment(self) -> Path:
+        """environment.json: versions, machine, git."""
+        return self.path / "environment.json"
+
+    @property
+    def seeds(self) -> Path:
+        """SEEDS.md: every seed and what it seeds."""
+        return self.path / "SEEDS.md"
+
+    @property
+    def trajectory(self) -> Path:
+        """trajectory.json: schedules, correlations and events by epoch."""
+        return self.path / "trajectory.json"
+
+    @property
+    def results(self) -> Path:
+        """results.json: status, best epoch, final metrics, timings."""
+        return self.path / "results.json"
+
+    @property
+    def data(self) -> Path:
+        """data.json: where the data lay, with their manifest and hash."""
+        return self.path / "data.json"
+
+    @property
+    def readme(self) -> Path:
+        """README.md: for a reader."""
+        return self.path / "README.md"
+
+    def evaluation(self, split: str) -> Path:
+        """Metrics of an evaluated split."""
+        return self.path / f"evaluation_{split}.json"
+
+    def predictions(self, split: str) -> Path:
+        """Every prediction of an evaluated split."""
+        return self.path / f"predictions_{split}.parquet"
+
+    def write_config(self, config: Config) -> None:
+        """Write config.json."""
+        write_json(self.config, dump_config(config))
+
+    def write_script(self, text: str) -> None:
+        """Write run.sh, executable."""
+        write_atomically(self.script, text.encode())
+        self.script.chmod(0o755)
+
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write metrics_epoch.csv; values in full precision, empty where there is none."""
+        extra = [name for name in (rows[0] if rows else {}) if name not in METRIC_COLUMNS]
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, [*METRIC_COLUMNS, *extra], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.metrics, buffer.getvalue().encode())
+
+    def read_metrics(self) -> list[dict[str, str]]:
+        """Read metrics_epoch.csv.
+
+        Raises:
+            ExperimentError: the file is missing or not a CSV of the expected columns.
+        """
+        with _reading(self.metrics).open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in METRIC_COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ExperimentError(f"{self.metrics.name} lacks the column {missing[0]}")
+            return list(reader)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, readable by people; NaN has no place in it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ExperimentError: the file is missing or not JSON.
+    """
+    try:
+        return json.loads(_reading(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"{path.name} cannot be read as JSON: {error}") from None
+
+
+def read_text(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        ExperimentError: the file is missing or not text.
+    """
+    try:
+        return _reading(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"{path.name} cannot be read: {error}") from None
+
+
+def _reading(path: Path) -> Path:
+    if not path.is_file():
+        raise ExperimentError(f"{path.name} is missing")
+    return path

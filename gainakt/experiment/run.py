@@ -1,0 +1,461 @@
+"""The story of one run, from a configuration and data to a complete experiment folder."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from gainakt.config import Config
+from gainakt.data.batches import chunk_sequences
+from gainakt.data.interactions import Dataset, load_dataset
+from gainakt.errors import DataError, ExperimentError
+from gainakt.evaluation.consistency import final_consistency
+from gainakt.evaluation.protocol import Scores, evaluate_split, with_skills_of
+from gainakt.evaluation.readout import read_out
+from gainakt.experiment import commands, provenance
+from gainakt.experiment.checklist import Check, run_checks
+from gainakt.experiment.console import RunConsole, duration
+from gainakt.experiment.folder import (
+    COMPLETED,
+    INTERRUPTED,
+    RUNNING,
+    RunFolder,
+    read_json,
+    write_json,
+)
+from gainakt.experiment.readme import write_readme
+from gainakt.experiment.tracking import check_trackers, trackers
+from gainakt.models import build_model
+from gainakt.training.accelerate import cores, precision, prepare_machine
+from gainakt.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    save_state,
+    write_atomically,
+)
+from gainakt.training.loop import Trainer
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run's folder, its results.json and its ten checks."""
+
+    folder: RunFolder
+    results: dict[str, Any]
+    checks: list[Check]
+
+    @property
+    def completed(self) -> bool:
+        """Whether training reached its end."""
+        return bool(self.results["status"] == COMPLETED)
+
+
+def train(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    command: str,
+    now: datetime,
+    console: RunConsole,
+) -> RunResult:
+    """Train a model and leave its experiment folder.
+
+    Args:
+        config: the complete configuration.
+        data: a prepared data set.
+        out: where experiment folders are.
+        command: the command line as typed, for the record.
+        now: start of the run, UTC.
+        console: where to report.
+
+    Raises:
+        ConfigError, DataError, TrainingError, ExperimentError: before anything is written where
+            the mistake can be seen by then.
+    """
+    check_trackers(config)
+    device = prepare_machine(config)
+    dataset = load_dataset(data)
+    check_trainable(dataset, config)
+    timestamp = now.strftime("%Y%m%d_%H%M%S")
+    folder = RunFolder.create(
+        out, timestamp, config.experiment.model, config.experiment.short_title
+    )
+    console.log_to(folder.log)
+    config = _completed(config, dataset, folder, command, timestamp)
+    _record_provenance(folder, config, dataset, device)
+    trainer = make_trainer(config, dataset, device)
+    _announce(console, folder, config, dataset, trainer)
+    return carry_out(folder, config, dataset, trainer, console)
+
+
+def make_trainer(config: Config, dataset: Dataset, device: torch.device) -> Trainer:
+    """Build the model and the trainer over the configured fold."""
+    model = build_model(config, dataset.n_skills).to(device)
+    seq_len = config.model.seq_len
+    fold = config.data.fold
+    return Trainer(
+        model,
+        config,
+        chunk_sequences(dataset, dataset.students("train", fold), seq_len),
+        chunk_sequences(dataset, dataset.students("valid", fold), seq_len),
+        device,
+    )
+
+
+def carry_out(
+    folder: RunFolder, config: Config, dataset: Dataset, trainer: Trainer, console: RunConsole
+) -> RunResult:
+    """Train from where the trainer stands, record every epoch, and finish the folder."""
+    began = time.monotonic()
+    with trackers(config, folder.path) as track, stop_on_interrupt(console) as stopped:
+        recorder = FolderRecorder(folder, config, dataset, console, track)
+        epochs, steps = config.training.epochs, trainer.steps_per_epoch
+        console.start(trainer.epoch * steps + trainer.progress.steps, epochs * steps)
+        reached_end = trainer.run(recorder, stopped)
+        console.end_bar()
+        if not reached_end:
+            recorder.on_state(trainer)
+    results = summarise(folder, config, trainer, COMPLETED if reached_end else INTERRUPTED)
+    if reached_end:
+        results |= _final_results(folder, config, dataset, trainer, console)
+    results["seconds"]["total"] = round(time.monotonic() - began, 3)
+    return finish(folder, config, results, console)
+
+
+def finish(
+    folder: RunFolder, config: Config, results: dict[str, Any], console: RunConsole
+) -> RunResult:
+    """Write results.json, perform the ten checks and write the README with their outcome."""
+    write_json(folder.results, results)
+    checks = run_checks(folder)
+    write_readme(folder, config, results, checks)
+    _conclude(console, folder, config, results, checks)
+    return RunResult(folder, results, checks)
+
+
+class FolderRecorder:
+    """Writes what the training loop reports into the experiment folder, epoch by epoch."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        dataset: Dataset,
+        console: RunConsole,
+        track: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.dataset = dataset
+        self.console = console
+        self.track = track
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Show progress."""
+        self.console.step(epoch, self.config.training.epochs, step, steps, loss)
+
+    def on_epoch(self, trainer: Trainer, improved: bool) -> None:
+        """Save checkpoints and metrics; the state comes last, for it says how far the run is."""
+        checkpoint = Checkpoint(
+            self.config,
+            self.dataset.skill_ids,
+            trainer.epoch,
+            trainer.evaluated_model.state_dict(),
+        )
+        if improved:
+            save_checkpoint(self.folder.best, checkpoint)
+        save_checkpoint(self.folder.last, checkpoint)
+        self.folder.write_metrics(trainer.history.rows)
+        write_json(self.folder.trajectory, trainer.history.trajectory)
+        write_json(self.folder.results, summarise(self.folder, self.config, trainer, RUNNING))
+        self.on_state(trainer)
+        self.track(trainer.history.rows[-1])
+        self._say_epoch(trainer, improved)
+
+    def on_state(self, trainer: Trainer) -> None:
+        """Save what resuming needs."""
+        save_state(self.folder.state, trainer.state())
+
+    def _say_epoch(self, trainer: Trainer, improved: bool) -> None:
+        row = trainer.history.rows[-1]
+        correlations = "".join(
+            f"  {short} {row[name]:+.4f}"
+            for short, name in (("mastery", "mastery_correlation"), ("gain", "gain_correlation"))
+            if row[name] is not None
+        )
+        self.console.say(
+            f"epoch {trainer.epoch}/{self.config.training.epochs} done in "
+            f"{duration(trainer.history.seconds[-1])}: train loss {row['train_loss']:.5f}  "
+            f"AUC {row['train_auc']:.5f} | validation loss {row['val_loss']:.5f}  "
+            f"AUC {row['val_auc']:.5f}  accuracy {row['val_accuracy']:.5f}{correlations}"
+            f"{'  (best so far)' if improved else ''}"
+        )
+        for event in trainer.history.trajectory[-1]["events"]:
+            self.console.say(
+                f"  {event['event']}: {event['parameter']} {event['from']:g} -> {event['to']:g}"
+            )
+
+
+def summarise(folder: RunFolder, config: Config, trainer: Trainer, status: str) -> dict[str, Any]:
+    """Return what results.json says of a run at this moment."""
+    best = trainer.history.best
+    return {
+        "status": status,
+        "epochs": trainer.epoch,
+        "best_epoch": best["epoch"] if best else None,
+        "best": best,
+        "has_mastery": "mastery" in config.outputs(),
+        "mastery_corr": None,
+        "gain_corr": None,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "checkpoints": {
+            path.name: provenance.file_hash(path)
+            for path in (folder.best, folder.last)
+            if path.is_file()
+        },
+        "seconds": {"epochs": [round(s, 3) for s in trainer.history.seconds]},
+    }
+
+
+def check_trainable(dataset: Dataset, config: Config) -> None:
+    """Refuse data that cannot train or validate a model.
+
+    Raises:
+        DataError: a split is empty, too short, or has answers of one class only.
+    """
+    for split in ("train", "valid"):
+        students = dataset.students(split, config.data.fold)
+        pieces = chunk_sequences(dataset, students, config.model.seq_len)
+        if not len(pieces):
+            raise DataError(
+                f"data set {dataset.name!r}: the {split} students of fold {config.data.fold} have "
+                "fewer than 3 interactions each, nothing can be learnt from them"
+            )
+        rows = np.concatenate(
+            [np.arange(s + 1, s + n) for s, n in zip(pieces.starts, pieces.lengths, strict=True)]
+        )
+        classes = np.unique(dataset.responses[rows])
+        if len(classes) < 2:
+            raise DataError(
+                f"data set {dataset.name!r}: every answer of the {split} students of fold "
+                f"{config.data.fold} is {classes[0]}; both right and wrong answers are needed"
+            )
+
+
+def open_run(
+    run: RunFolder, data: Path | None = None
+) -> tuple[Checkpoint, Dataset, dict[str, Any]]:
+    """Return a run's best checkpoint, the data set it learnt from, and the record of that data.
+
+    Args:
+        run: the experiment folder.
+        data: a prepared data set to use in place of the recorded one.
+
+    Raises:
+        ExperimentError, DataError: something is missing, damaged, or other data than recorded.
+    """
+    checkpoint = load_checkpoint(run.best)
+    record = read_json(run.data)
+    where = data or Path(record["path"])
+    if not where.is_dir():
+        raise DataError(
+            f"the data of this run are not at {where} any more; say where they are with --data DIR"
+        )
+    return checkpoint, load_dataset(where), record
+
+
+def evaluate(
+    folder: RunFolder, split: str, console: RunConsole, data: Path | None = None
+) -> dict[str, Any]:
+    """Score a run's best checkpoint on a split; write metrics and every prediction.
+
+    Args:
+        folder: the run.
+        split: valid or test.
+        console: where to report.
+        data: a prepared data set in place of the recorded one.
+    """
+    checkpoint, dataset, record = open_run(folder, data)
+    same = dataset.manifest["interactions_sha256"] == record["manifest"]["interactions_sha256"]
+    if data is None and not same:
+        raise DataError(
+            f"{dataset.path} is not the data this run learnt from: the hash differs from data.json; "
+            "to evaluate on other data, name them with --data"
+        )
+    device = prepare_machine(checkpoint.config)
+    scores = _score(checkpoint, dataset, split, device)
+    metrics = {**scores.metrics, "epoch": checkpoint.epoch, "same_data_as_training": same}
+    _write_scores(folder, split, Scores(metrics, scores.predictions))
+    console.say(f"metrics: {folder.evaluation(split)}")
+    console.say(f"predictions: {folder.predictions(split)}")
+    return metrics
+
+
+def _score(
+    checkpoint: Checkpoint, dataset: Dataset, split: str, device: torch.device
+) -> Scores:
+    config = checkpoint.config
+    return evaluate_split(
+        checkpoint.model().to(device),
+        with_skills_of(dataset, checkpoint.skill_ids),
+        split,
+        config.data.fold,
+        config.model.seq_len,
+        config.evaluation,
+        device,
+        precision(config, device),
+    )
+
+
+def _write_scores(folder: RunFolder, split: str, scores: Scores) -> None:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(scores.predictions, sink, compression="zstd")
+    write_atomically(folder.predictions(split), sink.getvalue().to_pybytes())
+    write_json(folder.evaluation(split), scores.metrics)
+
+
+def _final_results(
+    folder: RunFolder,
+    config: Config,
+    dataset: Dataset,
+    trainer: Trainer,
+    console: RunConsole,
+) -> dict[str, Any]:
+    """Measure the best checkpoint on all validation students."""
+    best = load_checkpoint(folder.best)
+    console.say(f"measuring the best checkpoint (epoch {best.epoch}) on all validation students")
+    readout = read_out(
+        best.model().to(trainer.device),
+        trainer.validation,
+        trainer.device,
+        precision=precision(config, trainer.device),
+    )
+    final = final_consistency(readout, config.evaluation.bootstrap_samples, config.runtime.seed)
+    if config.runtime.auto_shifted_eval:
+        _write_scores(folder, "valid", _score(best, dataset, "valid", trainer.device))
+    return {
+        "mastery_corr": final["mastery_correlation"],
+        "gain_corr": final["gain_correlation"],
+        "consistency": final,
+    }
+
+
+def _completed(
+    config: Config, dataset: Dataset, folder: RunFolder, command: str, timestamp: str
+) -> Config:
+    """Fill in what only the run knows: names, threads, commands."""
+    hardware = config.hardware.model_copy(update={"threads": config.hardware.threads or cores()})
+    config = config.model_copy(
+        update={
+            "hardware": hardware,
+            "experiment": config.experiment.model_copy(update={"id": folder.path.name}),
+            "data": config.data.model_copy(update={"dataset": dataset.name}),
+        }
+    )
+    runtime = config.runtime.model_copy(
+        update={
+            "command": command,
+            "timestamp": timestamp,
+            "train_command": commands.train_command(
+                config, dataset.path.resolve(), folder.path.parent
+            ),
+            "eval_command": commands.evaluate_command(folder.path),
+            "repro_command": commands.reproduce_command(folder.path),
+        }
+    )
+    return config.model_copy(update={"runtime": runtime})
+
+
+def _record_provenance(
+    folder: RunFolder, config: Config, dataset: Dataset, device: torch.device
+) -> None:
+    folder.write_config(config)
+    folder.write_script(commands.script(config))
+    write_atomically(folder.seeds, provenance.seeds_page(config).encode())
+    write_json(folder.environment, provenance.environment(config, device))
+    write_json(folder.data, provenance.data_record(dataset))
+
+
+def _announce(
+    console: RunConsole, folder: RunFolder, config: Config, dataset: Dataset, trainer: Trainer
+) -> None:
+    counts = dataset.manifest["counts"]
+    size = sum(p.numel() for p in trainer.model.parameters())
+    console.say(f"folder: {folder.path}")
+    console.say(
+        f"data: {dataset.name}, {counts['students']:,} students, {counts['interactions']:,} "
+        f"interactions, {dataset.n_skills:,} skills; fold {config.data.fold} validates"
+    )
+    console.say(
+        f"model: {config.experiment.model}, {size:,} parameters; device {trainer.device}, "
+        f"{torch.get_num_threads()} threads; seed {config.runtime.seed}"
+    )
+    console.say(
+        f"training: {len(trainer.training):,} sequences, {trainer.steps_per_epoch:,} batches an "
+        f"epoch, up to {config.training.epochs} epochs"
+    )
+
+
+def _conclude(
+    console: RunConsole,
+    folder: RunFolder,
+    config: Config,
+    results: dict[str, Any],
+    checks: list[Check],
+) -> None:
+    best = results["best"]
+    if results["status"] == INTERRUPTED:
+        console.say("interrupted: the last checkpoint is saved and the run can be resumed")
+    if best:
+        console.say(
+            f"best epoch {best['epoch']}: validation AUC {best['val_auc']:.5f}, "
+            f"accuracy {best['val_accuracy']:.5f}"
+        )
+    for check in checks:
+        console.say(f"{check.mark} {check.title}{': ' + check.reason if check.reason else ''}")
+    console.say(f"everything is in {folder.path}")
+    if results["status"] == COMPLETED:
+        console.say(f"next: {config.runtime.eval_command}")
+        console.say(f"      {config.runtime.repro_command}")
+    else:
+        console.say(f"next: gainakt resume {folder.path}")
+
+
+@contextmanager
+def stop_on_interrupt(console: RunConsole) -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C (or a polite kill) end training after the batch at hand; a second one at once."""
+    asked = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        console.say("stopping after this batch; once more to stop at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["ExperimentError", "RunResult", "evaluate", "open_run", "train"]
