@@ -2,7 +2,7 @@
 
 
 class GainaktError(Exception):
-    """Base of every error that is the user's to mend; the command line prints it without a traceback."""
+    """Base of every error that is the user's to mend; printed without a traceback."""
 
 
 class ConfigError(GainaktError):
@@ -14,7 +14,7 @@ class DataError(GainaktError):
 
 
 class ExperimentError(GainaktError):
-    """An experiment folder is missing, exists already, is damaged or does not match what it recorded."""
+    """An experiment folder is missing, exists already, is damaged or not what it recorded."""
 
 
 class TrainingError(GainaktError):

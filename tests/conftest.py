@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,139 @@ def real_data() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Compute on one thread: tiny tensors gain nothing from more, and results repeat to the bit."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def gainakt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """Run the command line in this process: `gainakt("check", folder)`."""
+    from gainakt.cli import main
+
+    def run(*words: object) -> Outcome:
+        arguments = [str(word) for word in words]
+        monkeypatch.setattr("sys.argv", ["gainakt", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        return Outcome(int(leaving.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+# A model and a run so small that training takes a fraction of a second.
+TINY: Mapping[str, object] = {
+    "epochs": 2,
+    "batch_size": 16,
+    "seq_len": 20,
+    "d_model": 8,
+    "n_heads": 2,
+    "num_encoder_blocks": 1,
+    "d_ff": 16,
+    "monitor_freq": 1,
+    "threads": 1,
+    "devices": "cpu",
+    "bootstrap_samples": 100,
+}
+
+
+def tiny_command(data: Path, out: Path, **parameters: object) -> list[str]:
+    """The words after `gainakt` that train a tiny model; `parameters` come on top."""
+    flags = [f"--{name}={value}" for name, value in (TINY | parameters).items()]
+    return ["train", f"--data={data}", f"--out={out}", *flags]
+
+
+@pytest.fixture
+def train_tiny(
+    gainakt: Callable[..., Outcome], tiny_data: Path, tmp_path: Path
+) -> Callable[..., Outcome]:
+    """Train a tiny model into `tmp_path / "out"`: `train_tiny(epochs=1)`."""
+
+    def train(*words: str, data: Path = tiny_data, out: Path | None = None, **parameters: object):
+        return gainakt(*tiny_command(data, out or tmp_path / "out", **parameters), *words)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared data set of 60 simulated students and 4 skills; not to be changed."""
+    from gainakt.data.simulate import simulate
+
+    return simulate(tmp_path_factory.mktemp("tiny") / "data", students=60, skills=4, seed=1).path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """The folder of a finished run of two epochs; not to be changed (see `run_copy`).
+
+    The state of the code is made up, so that the run is the same outside a git repository.
+    """
+    from gainakt.cli import main
+
+    git = {"commit": "0123456789" * 4, "branch": "main", "dirty": False, "changes": [], "diff": ""}
+    out = tmp_path_factory.mktemp("finished") / "experiments"
+    command = [*tiny_command(tiny_data, out), "--quiet"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gainakt.experiment.provenance.git_state", lambda package: git)
+        patch.setattr("sys.argv", ["gainakt", *command])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+    assert not leaving.value.code
+    (folder,) = out.iterdir()
+    return folder
+
+
+@pytest.fixture
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run in another place, to be damaged."""
+    return shutil.copytree(finished_run, tmp_path / "elsewhere" / finished_run.name)
+
+
+Students = Mapping[str, tuple[int, Sequence[tuple[str, int]]]]
+
+
+@pytest.fixture
+def write_students(tmp_path: Path) -> Callable[..., Path]:
+    """Write a prepared data set of given students: name -> (fold, [(skill, answer), ...])."""
+    import pyarrow as pa
+
+    from gainakt.data.writing import write_dataset
+
+    def write(students: Students, name: str = "handmade") -> Path:
+        rows = [
+            (student, order, skill, answer, fold)
+            for student, (fold, steps) in students.items()
+            for order, (skill, answer) in enumerate(steps)
+        ]
+        columns = ("student_id", "order", "skill_id", "correct", "fold")
+        table = pa.table(dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
+        return write_dataset(
+            tmp_path / name,
+            [table],
+            name=name,
+            reader="test",
+            split_method="by hand",
+            sources=[],
+            filters=[],
+            options={},
+        ).path
+
+    return write

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from gainakt.data import interactions
+from gainakt.data.contents import ContentHash
 from gainakt.data.interactions import (
     MANIFEST_FILE,
     TABLE_FILE,
-    ContentHash,
     load_dataset,
     skill_order,
 )
@@ -137,7 +137,7 @@ def test_content_hash_ignores_encoding_but_no_value(folder: Path) -> None:
     assert load_dataset(folder).responses.tolist() == ROWS["correct"]
 
     def digest(*tables: pa.Table) -> str:
-        content = ContentHash(ROWS)
+        content = ContentHash({name: interactions.COLUMN_TYPES[name] for name in ROWS})
         for each in tables:
             content.update(each)
         return content.hexdigest()
@@ -178,8 +178,14 @@ DAMAGE = {
         lambda f: edit_manifest(f, counts={"students": 4, "interactions": 10, "skills": 3}),
         "counts 4 students, but interactions.parquet has 3",
     ),
-    "skill order": (lambda f: edit_manifest(f, skills=["10", "9", "2"]), "does not list the skills"),
-    "skill unknown": (lambda f: edit_manifest(f, skills=["2", "9", "11"]), "'skills' does not list"),
+    "skill order": (
+        lambda f: edit_manifest(f, skills=["10", "9", "2"]),
+        "does not list the skills",
+    ),
+    "skill unknown": (
+        lambda f: edit_manifest(f, skills=["2", "9", "11"]),
+        "'skills' does not list",
+    ),
     "hash": (lambda f: edit_manifest(f, interactions_sha256="0" * 64), "does not match the hash"),
     "table empty": (lambda f: (f / TABLE_FILE).write_bytes(b""), "damaged"),
     "table not Parquet": (lambda f: (f / TABLE_FILE).write_text("a,b\n1,2\n"), "damaged"),
@@ -233,7 +239,7 @@ def test_a_flipped_byte_never_goes_unnoticed(folder: Path) -> None:
 
 
 def test_students_in_pieces_or_in_two_folds_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not contiguous|counts"):
+    with pytest.raises(DataError, match=r"not contiguous|counts"):
         write(tmp_path / "a", table(student_id=["b", "a"] * 5))
     with pytest.raises(DataError, match="two folds"):
         write(tmp_path / "b", table(fold=[0, 1] * 5))

@@ -1,4 +1,4 @@
-"""Bad input: one clear DataError that says what, where and what is allowed, and nothing left behind."""
+"""Bad input: a DataError that says what, where and what is allowed, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -45,30 +45,51 @@ CSV = {
         "user,skill,right\na,x,1\n",
         "no column 'student', 'correct'; needed are .* the file has user, skill, right",
     ),
-    "answer 2": (HEADER + GOOD + "c,x,2\n", r"row 8, column 'correct': '2'; only 0 and 1 are allowed"),
+    "answer 2": (
+        HEADER + GOOD + "c,x,2\n",
+        r"row 8, column 'correct': '2'; only 0 and 1 are allowed",
+    ),
     "answer negative": (HEADER + "a,x,-1\n" + GOOD, "row 2, column 'correct': '-1'; only 0 and 1"),
     "answer fractional": (HEADER + "a,x,0.5\n" + GOOD, "row 2, .*'0.5'; only 0 and 1"),
     "answer a word": (HEADER + GOOD + "c,x,yes\n", "row 8, column 'correct': 'yes'"),
     "answer not a number": (HEADER + GOOD + "c,x,NaN\n", "row 8, column 'correct': 'NaN'"),
     "answer missing": (HEADER + "a,x,\n" + GOOD, "row 2, column 'correct': empty; only 0 and 1"),
-    "two bad answers": (HEADER + "a,x,7\na,x,8\n" + GOOD, r"'7'; .* \(2 rows are bad, this is the f"),
-    "student missing": (HEADER + GOOD + ",x,1\n", "row 8, column 'student': empty; an id is missing"),
-    "student blank": (HEADER + GOOD + "  ,x,1\n", "row 8, column 'student': '  '; an id is missing"),
+    "two bad answers": (
+        HEADER + "a,x,7\na,x,8\n" + GOOD,
+        r"'7'; .* \(2 rows are bad, this is the f",
+    ),
+    "student missing": (
+        HEADER + GOOD + ",x,1\n",
+        "row 8, column 'student': empty; an id is missing",
+    ),
+    "student blank": (
+        HEADER + GOOD + "  ,x,1\n",
+        "row 8, column 'student': '  '; an id is missing",
+    ),
     "skill missing": (HEADER + GOOD + "c,,1\n", "row 8, column 'skill': empty; an id is missing"),
     "no skills at all": (HEADER + "a,,1\na,,0\na,,1\n", r"'skill': empty; .*\(3 rows are bad"),
     "blank line": (HEADER + "a,x,1\n\n" + GOOD, "row 3, column 'student': empty"),
     "too many fields": (HEADER + "a,x,1\nb,x,1,9\n", "row 3: 4 fields, the header has 3"),
     "too few fields": (HEADER + GOOD + "c,x\n", "row 8, column 'correct': empty"),
     "quote never closed": (HEADER + GOOD + 'c,"x,1\nd,x,1\n', "row 8: broken quoting"),
-    "text after quote": (HEADER + 'a,"x"y,1\n' + GOOD, "row 2.*"),
-    "quote over two lines": (HEADER + 'a,"x\ny",1\n' + GOOD, "row 2, .*line breaks .* broken quoting"),
+    "text after quote": (HEADER + 'a,"x"y,1\n' + GOOD, "row 2: broken quoting"),
+    "quote over two lines": (
+        HEADER + 'a,"x\ny",1\n' + GOOD,
+        "row 2, .*line breaks .* broken quoting",
+    ),
     "stray quote": (HEADER + GOOD + 'c,x"z,1\nd,x,1\n', "row 8: broken quoting"),
     "not UTF-8": (b"student,skill,correct\na,x,1\na,caf\xe9,1\n", "line 3: byte 0xe9 is not UTF-8"),
     "cut UTF-8": (HEADER.encode() + b"a,x,1\nb,caf\xc3", "line 3: byte 0xc3 is not UTF-8"),
     "UTF-16": ((HEADER + GOOD).encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
     "zero byte": (HEADER.encode() + b"a\0,x,1\n", "row 2, column 'student': .*control characters"),
-    "all too short": (HEADER + "a,x,1\na,x,0\nb,x,1\n", "every student has fewer than 3 inter"),
-    "one class": (HEADER + "a,x,1\na,x,1\na,y,1\n", "every answer is 1: column 'correct' needs both"),
+    "all too short": (
+        HEADER + "a,x,1\na,x,0\nb,x,1\n",
+        "answers.csv: every student has fewer than 3 inter",
+    ),
+    "one class": (
+        HEADER + "a,x,1\na,x,1\na,y,1\n",
+        "'answers': every answer is 1; column 'correct' needs both",
+    ),
     "other class": (HEADER + "a,x,0\na,x,0\na,y,0\n", "every answer is 0"),
     "one class left": (HEADER + "a,x,0\na,x,0\na,y,0\nb,x,1\n", "every answer is 0"),
 }
@@ -207,7 +228,7 @@ PYKT = {
     "only padding": (
         PYKT_HEADER + '0,1,"-1,-1","-1,-1"\n',
         PYKT_HEADER + '-1,3,"-1","-1"\n',
-        "no interactions|fewer than 3",
+        "no interactions",
     ),
 }
 
@@ -242,9 +263,7 @@ def test_student_in_two_files_and_mixed_files(tmp_path: Path) -> None:
     raw.mkdir()
     (raw / "1.csv").write_text("a\n4,5,6\n1,0,1\n")
     (raw / "2.csv").write_text("a\n4,5,6\n1,0,1\n")
-    refused(
-        tmp_path, "'a' is in two folds: 0", lambda: prepare("akt_lines", raw, tmp_path / "out")
-    )
+    refused(tmp_path, "'a' is in two folds: 0", lambda: prepare("akt_lines", raw, tmp_path / "out"))
     (raw / "2.csv").write_text("b\n1,1,1\n4,5,6\n1,0,1\n")
     refused(tmp_path, "must be alike", lambda: prepare("akt_lines", raw, tmp_path / "out"))
 
@@ -252,7 +271,9 @@ def test_student_in_two_files_and_mixed_files(tmp_path: Path) -> None:
 def test_bad_parquet(tmp_path: Path) -> None:
     source, out = tmp_path / "raw.parquet", tmp_path / "out"
     source.write_bytes(b"PAR1 is not all")
-    refused(tmp_path, "cannot be read as Parquet", lambda: prepare("generic", source, out, **MAPPING))
+    refused(
+        tmp_path, "cannot be read as Parquet", lambda: prepare("generic", source, out, **MAPPING)
+    )
     frame = pl.DataFrame({"student": [1.0, float("nan")], "skill": ["x", "y"], "correct": [1, 0]})
     frame.write_parquet(source)
     refused(
@@ -330,7 +351,9 @@ def test_a_disk_that_refuses_late(
     refused(tmp_path, f"cannot write .*: {os.strerror(code)}", lambda: make(tmp_path / "out"))
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, which nobody can write to")
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="needs /proc, which nobody can write to"
+)
 def test_a_folder_that_cannot_be_written(make: Make) -> None:
     with pytest.raises(DataError, match="cannot write /proc/self/out"):
         make(Path("/proc/self/out"))
@@ -338,7 +361,7 @@ def test_a_folder_that_cannot_be_written(make: Make) -> None:
 
 def test_a_path_through_a_file(tmp_path: Path, make: Make) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write .*(Not a directory|File exists)"):
+    with pytest.raises(DataError, match=r"cannot write .*(Not a directory|File exists)"):
         make(tmp_path / "file" / "out")
 
 

@@ -82,7 +82,10 @@ def test_pykt_folder(tmp_path: Path) -> None:
     }
     assert data.skill_ids == ("5", "7", "12")
     assert filters(data) == {"short_students": (0, 0)}
-    assert [source["file"] for source in data.manifest["sources"]] == ["train_valid.csv", "test.csv"]
+    assert [source["file"] for source in data.manifest["sources"]] == [
+        "train_valid.csv",
+        "test.csv",
+    ]
 
 
 def test_pykt_questions_with_several_skills_share_an_order(tmp_path: Path) -> None:
@@ -247,8 +250,20 @@ def test_akt_four_lines_in_five_files(tmp_path: Path) -> None:
     data = prepare("akt_lines", folder, tmp_path / "out")
     assert folds(data) == {"9": 0, "91": 0, "10": 1, "101": 1}
     found = histories(data, "order", "question_id", "skill_id", "correct")
-    assert found["9"] == [(0, "40", "3", 1), (0, "40", "4", 1), (1, "41", "5", 0), (2, "41", "5", 0)]
+    assert found["9"] == [
+        (0, "40", "3", 1),
+        (0, "40", "4", 1),
+        (1, "41", "5", 0),
+        (2, "41", "5", 0),
+    ]
     assert found["101"] == [(0, "42", "3", 0), (1, "41", "5", 1), (2, "41", "5", 0)]
+
+
+def test_akt_another_attempt_begins_where_a_skill_comes_again(tmp_path: Path) -> None:
+    source = tmp_path / "raw.csv"
+    source.write_text("a,1\n7,7,7,7,7,7\n3,3,4,3,4,4\n1,1,1,1,1,0\n")
+    data = prepare("akt_lines", source, tmp_path / "out", lines="4")
+    assert [order for (order,) in histories(data, "order")["a"]] == [0, 1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize(("heads", "ids"), [("34", ["1", "2"]), ("ab", ["a", "b"])])
@@ -266,7 +281,9 @@ def test_akt_three_lines_with_ids_or_counts(tmp_path: Path, heads: str, ids: lis
 
 
 @pytest.fixture(scope="module")
-def assist2015(real_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def assist2015(
+    real_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Dataset:
     return prepare("pykt", real_data("assist2015"), tmp_path_factory.mktemp("real") / "assist2015")
 
 
@@ -299,7 +316,7 @@ def test_sequences_and_targets_of_assist2015(assist2015: Dataset) -> None:
 
 
 def write_raw_assist2015(data: Dataset, folder: Path, out: Path) -> None:
-    """The raw form that pyKT's folder came from: interleaved, in original ids, with rows it filters.
+    """The raw form of pyKT's folder: interleaved, original ids, with rows that it filters.
 
     pyKT's code of a student is the place of the student's first row among all first rows.
     """
@@ -330,7 +347,9 @@ def write_raw_assist2015(data: Dataset, folder: Path, out: Path) -> None:
     partial = rows.sample(500, seed=1).with_columns(correct=0.5, moment=-1.0)
     short = pl.DataFrame({"user_id": ["x", "x"], "log_id": [1, 2], "moment": [0.1, 0.2]})
     short = short.with_columns(sequence_id=pl.lit(str(skills[0])), correct=1.0)
-    rows = pl.concat([rows, partial, short.select(rows.columns)]).sort("moment", maintain_order=True)
+    rows = pl.concat([rows, partial, short.select(rows.columns)]).sort(
+        "moment", maintain_order=True
+    )
     rows.drop("moment").write_csv(out)
 
 

@@ -1,1 +1,1 @@
-"""From raw files to batches: one interaction table, its readers, splits, simulator and sequences."""
+"""From raw files to batches: one interaction table, readers, splits, simulator, sequences."""

@@ -124,15 +124,15 @@ def chunk_sequences(dataset: Dataset, students: IntArray, seq_len: int) -> Seque
     )
 
 
-def window_sequences(
-    dataset: Dataset, students: IntArray, seq_len: int, stride: int
-) -> Sequences:
+def window_sequences(dataset: Dataset, students: IntArray, seq_len: int, stride: int) -> Sequences:
     """Cover every answer but each student's first once, each seen from its recent past.
 
     A history longer than `seq_len` continues in windows that move on by `stride` steps: each scores
     only its last `stride` targets, so their context is `seq_len - stride` to `seq_len - 1` steps.
-    `stride` 1 is the exact sliding window; larger ones cost that many times less.
+    `stride` 1 is the exact sliding window; larger ones cost that many times less. At most
+    `seq_len - 1` is used, for every target needs at least one step before it.
     """
+    stride = min(stride, seq_len - 1)
     starts: list[int] = []
     lengths: list[int] = []
     owner: list[int] = []
@@ -191,17 +191,17 @@ def make_batch(sequences: Sequences, index: IntArray) -> Batch:
     """
     order, shapes = pack_rectangles(sequences.lengths[index])
     index = index[order]
-    columns: dict[str, list[npt.NDArray[np.int64]]] = {
+    columns: dict[str, list[IntArray]] = {
         name: [] for name in ("source", "position", "sequence", "length", "score_from")
     }
     rectangles = []
     row = start = 0
     for rows, length in shapes:
         chosen = index[row : row + rows]
-        position = np.broadcast_to(np.arange(length), (rows, length))
+        position: IntArray = np.broadcast_to(np.arange(length), (rows, length))
         lengths = sequences.lengths[chosen][:, None]
         # padding repeats the sequence's last step; nothing reads it, but it is in range
-        source = sequences.starts[chosen][:, None] + np.minimum(position, lengths - 1)
+        source: IntArray = sequences.starts[chosen][:, None] + np.minimum(position, lengths - 1)
         columns["source"].append(source.ravel())
         columns["position"].append(position.ravel())
         for name, per_row in (

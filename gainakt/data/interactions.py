@@ -6,7 +6,6 @@ numpy and pyarrow.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gainakt.data.contents import ContentHash
 from gainakt.errors import DataError
 
 FORMAT_VERSION = 1
@@ -64,9 +64,9 @@ _MANIFEST_KEYS: dict[str, type] = {
 class Dataset:
     """A prepared data set in memory: flat arrays, with the students as ranges of rows.
 
-    With S students, N rows and K skills: ``skills`` (N,) int32 codes into ``skill_ids``; ``responses``
-    (N,) int8, 0 or 1; ``offsets`` (S + 1,) int64, student s owns rows ``offsets[s]:offsets[s + 1]``;
-    ``folds`` (S,) int8, -1 for test.
+    With S students, N rows and K skills: ``skills`` (N,) int32 codes into ``skill_ids``;
+    ``responses`` (N,) int8, 0 or 1; ``offsets`` (S + 1,) int64, student s owns rows
+    ``offsets[s]:offsets[s + 1]``; ``folds`` (S,) int8, -1 for test.
     """
 
     name: str
@@ -87,9 +87,9 @@ class Dataset:
     def students(self, split: str, fold: int = 0) -> np.ndarray:
         """Indices of the students in a split, ascending, int64.
 
-        ``split`` is "train" (every training fold but ``fold``), "valid" (``fold``) or "test" (the test
-        students, whatever ``fold`` is). Raises DataError when the split, the fold or its students are
-        not there.
+        ``split`` is "train" (every training fold but ``fold``), "valid" (``fold``) or "test" (the
+        test students, whatever ``fold`` is). Raises DataError when the split, the fold or its
+        students are not there.
         """
         if split not in ("train", "valid", "test"):
             raise DataError(f"no split {split!r}; allowed are train, valid and test")
@@ -109,7 +109,7 @@ class Dataset:
 
         Raises DataError when the table has no such column.
         """
-        with _opened(self.path) as file:
+        with _Opened(self.path) as file:
             if name not in file.schema_arrow.names:
                 present = ", ".join(file.schema_arrow.names)
                 raise DataError(
@@ -126,48 +126,6 @@ class Dataset:
             )
 
 
-class ContentHash:
-    """SHA-256 over the values of a table, independent of Parquet encoding, row groups and chunking.
-
-    Each column has its own running digest (strings: one over the lengths, one over the bytes), so rows
-    can arrive in any number of pieces.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._parts = {name: (hashlib.sha256(), hashlib.sha256()) for name in names}
-
-    def update(self, table: pa.Table | pa.RecordBatch) -> None:
-        """Add the rows of a table that has at least the columns of this hash."""
-        for name, (lengths, values) in self._parts.items():
-            column = table.column(name)
-            chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-            for chunk in chunks:
-                if pa.types.is_string(chunk.type):
-                    _hash_strings(chunk, lengths, values)
-                else:
-                    array = np.asarray(chunk)
-                    values.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
-
-    def hexdigest(self) -> str:
-        """The digest of everything added so far, as 64 hexadecimal digits."""
-        total = hashlib.sha256()
-        for name, parts in self._parts.items():
-            total.update(f"{name}:{COLUMN_TYPES[name]}\n".encode())
-            for part in parts:
-                total.update(part.digest())
-        return total.hexdigest()
-
-
-def _hash_strings(chunk: pa.StringArray, lengths: Any, values: Any) -> None:
-    if len(chunk) == 0:
-        return
-    _, offset_buffer, data = chunk.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-    lengths.update(np.diff(offsets).astype("<u4"))
-    if data is not None:
-        values.update(memoryview(data)[offsets[0] : offsets[-1]])
-
-
 def skill_order(skill_ids: Iterable[str]) -> list[str]:
     """Distinct skill ids in code order: by number when all are integers, else by text."""
     distinct = set(skill_ids)
@@ -179,8 +137,9 @@ def skill_order(skill_ids: Iterable[str]) -> list[str]:
 def load_dataset(path: str | Path) -> Dataset:
     """Read a prepared data set and verify it against its manifest.
 
-    ``path`` is a folder that ``gainakt prepare`` or ``gainakt simulate`` made. Raises DataError when a
-    file is missing or unreadable, the format version is another, or table and manifest disagree.
+    ``path`` is a folder that ``gainakt prepare`` or ``gainakt simulate`` made. Raises DataError
+    when a file is missing or unreadable, the format version is another, or table and manifest
+    disagree.
     """
     folder = Path(path)
     manifest = _read_manifest(folder)
@@ -211,7 +170,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:
         raise DataError(
-            f"{file} has format_version {version!r}; this version of gainakt reads {FORMAT_VERSION}: "
+            f"{file} has format_version {version!r}; this gainakt reads {FORMAT_VERSION}: "
             "prepare the data again"
         )
     for key, kind in _MANIFEST_KEYS.items():
@@ -220,7 +179,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-class _opened:
+class _Opened:
     """Context manager: the Parquet file of a data set, with pyarrow's errors said in ours."""
 
     def __init__(self, folder: Path) -> None:
@@ -245,17 +204,17 @@ class _opened:
 
 def _read_table(folder: Path, manifest: dict[str, Any]) -> Dataset:
     skill_ids = [str(skill) for skill in manifest["skills"]]
-    with _opened(folder) as file:
+    with _Opened(folder) as file:
         names = _check_schema(folder / TABLE_FILE, file.schema_arrow)
-        content = ContentHash(names)
+        content = ContentHash({name: COLUMN_TYPES[name] for name in names})
         pieces = [
             _Piece.of(batch, content, pa.array(skill_ids, pa.string()))
             for batch in file.iter_batches(_BATCH_ROWS)
         ]
         if content.hexdigest() != manifest["interactions_sha256"]:
             raise DataError(
-                f"{folder / TABLE_FILE} does not match the hash in {MANIFEST_FILE}: one of them was "
-                "changed or damaged after it was written; prepare the data again"
+                f"{folder / TABLE_FILE} does not match the hash in {MANIFEST_FILE}: one of them "
+                "was changed or damaged after it was written; prepare the data again"
             )
         return _join(folder, manifest, skill_ids, pieces)
 

@@ -19,7 +19,7 @@ from gainakt.data.interactions import (
     Dataset,
 )
 from gainakt.data.readers import READERS
-from gainakt.data.sources import Filter, Reader
+from gainakt.data.sources import FILE, Filter, Reader
 from gainakt.data.splits import MIN_INTERACTIONS, SPLIT_METHOD, assign_folds
 from gainakt.data.validation import check_answers, check_folds
 from gainakt.data.writing import refuse_existing, write_dataset
@@ -35,8 +35,8 @@ def prepare(
     """Read ``source`` with a reader of the registry and write it as a prepared data set at ``out``.
 
     ``name`` is the data set's, by default the source's own; ``options`` are the reader's. Rows are
-    never dropped silently: each filter is counted in the manifest. Raises DataError for anything wrong
-    with the source, the options or the target; then ``out`` does not come to be.
+    never dropped silently: each filter is counted in the manifest. Raises DataError for anything
+    wrong with the source, the options or the target; then ``out`` does not come to be.
     """
     source, out = Path(source), Path(out)
     chosen = _find_reader(reader)
@@ -114,10 +114,12 @@ def leave_out_short(rows: pl.DataFrame) -> tuple[pl.DataFrame, Filter]:
     """
     long_enough = pl.col(ORDER).max().over(STUDENT) + 1 >= MIN_INTERACTIONS
     kept = rows.filter(long_enough)
+    if rows.is_empty():
+        raise DataError("the source has no interactions")
     if kept.is_empty():
         raise DataError(
-            f"every student has fewer than {MIN_INTERACTIONS} interactions; "
-            "there is nothing to learn from"
+            f"{rows.get_column(FILE)[0]}: every student has fewer than {MIN_INTERACTIONS} "
+            "interactions; there is nothing to learn from"
         )
     return kept, Filter(
         "short_students",

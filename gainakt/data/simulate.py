@@ -1,7 +1,7 @@
-"""Students with known parameters: an embedded default data set, and any amount of data for scale tests.
+"""Students with known parameters: the embedded default data set, and any amount of data.
 
-Each skill has an initial mastery, a learning rate, a guess and a slip probability; each student has an
-ability that shifts all of them. Mastery m is in [0, 1]. An answer is right with probability
+Each skill has an initial mastery, a learning rate, a guess and a slip probability; each student has
+an ability that shifts all of them. Mastery m is in [0, 1]. An answer is right with probability
 ``guess + (1 - guess - slip) m``; practice then moves m by ``rate (1 - m)`` (the continuous form of
 Corbett and Anderson's knowledge tracing, 1995). Students practise one skill until they have some
 answers right in a row or run out of attempts, then go on to the next skill of their own curriculum.
@@ -33,7 +33,7 @@ from gainakt.errors import DataError
 CHUNK = 4096
 
 _SKILL_SPREAD = 3.0  # how far, in places, a student's curriculum departs from the common one
-_ABILITY_ON_START = 0.15
+_ABILITY_ON_START = 0.2
 _ABILITY_ON_RATE = 0.35
 
 
@@ -41,10 +41,10 @@ _ABILITY_ON_RATE = 0.35
 class Simulation:
     """Everything that determines the simulated data; each value is checked by ``simulate``.
 
-    ``students`` and ``skills`` are counts, ``seed`` the source of all randomness, ``mean_length`` the
-    mean interactions of a student (none has fewer than 3 or more than 8 times the mean). A skill is
-    left after ``right_in_a_row`` right answers or ``max_attempts`` attempts. ``forgetting`` is the
-    share of mastery lost at each step spent on other skills.
+    ``students`` and ``skills`` are counts, ``seed`` the source of all randomness, ``mean_length``
+    the mean interactions of a student (none has fewer than 3 or more than 8 times the mean). A
+    skill is left after ``right_in_a_row`` right answers or ``max_attempts`` attempts.
+    ``forgetting`` is the share of mastery lost at each step spent on other skills.
     """
 
     students: int = 2000
@@ -88,9 +88,9 @@ class SkillParameters:
     @classmethod
     def draw(cls, rng: np.random.Generator, skills: int) -> SkillParameters:
         return cls(
-            initial=rng.uniform(0.05, 0.70, skills),
+            initial=rng.uniform(0.05, 0.80, skills),
             learning=rng.uniform(0.04, 0.22, skills),
-            guess=rng.uniform(0.08, 0.30, skills),
+            guess=rng.uniform(0.05, 0.25, skills),
             slip=rng.uniform(0.03, 0.12, skills),
         )
 
@@ -118,9 +118,9 @@ def simulate(
     """Simulate students, write them as a prepared data set at ``out`` and read it back.
 
     The arguments are those of ``Simulation``; ``true_mastery`` adds a column with each row's true
-    mastery of its skill just before the answer. The same arguments give the same table, byte for byte;
-    rows are written in chunks, so that memory does not grow with their number. Raises DataError for
-    impossible values and for a target that exists or cannot be written.
+    mastery of its skill just before the answer. The same arguments give the same table, byte for
+    byte; rows are written in chunks, so that memory does not grow with their number. Raises
+    DataError for impossible values and for a target that exists or cannot be written.
     """
     simulation = Simulation(
         students, skills, seed, mean_length, right_in_a_row, max_attempts, forgetting
@@ -176,7 +176,7 @@ def _chunks(
 
 @dataclass(frozen=True)
 class _Practice:
-    """One chunk, time first: (T, n) arrays of which student i uses the first ``lengths[i]`` steps."""
+    """One chunk, time first: (T, n) arrays; student i uses the first ``lengths[i]`` steps."""
 
     lengths: np.ndarray
     skills: np.ndarray
@@ -234,7 +234,7 @@ def _practise(
 
 
 def _draw_lengths(mean: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Skewed, as real histories are: a gamma of shape 2 above the minimum, cut at 8 times the mean."""
+    """Skewed as real histories are: a gamma of shape 2 above the minimum, cut."""
     above = rng.gamma(2.0, (mean - MIN_INTERACTIONS) / 2, count)
     lengths: np.ndarray = MIN_INTERACTIONS + np.rint(np.minimum(above, 7 * mean)).astype(np.int64)
     return lengths

@@ -35,9 +35,10 @@ class Filter:
 class Reading:
     """What a reader hands on: checked rows in the order of the source.
 
-    ``rows`` has student_id, skill_id, correct, optional question_id, timestamp and fold, ``file`` and
-    ``row`` for error messages, and ``order``: an integer that sorts a student's rows, the same for rows
-    that are one interaction (the skills of one question). ``sources`` are fingerprints of the files.
+    ``rows`` has student_id, skill_id, correct, optional question_id, timestamp and fold, ``file``
+    and ``row`` for error messages, and ``order``: an integer that sorts a student's rows, the same
+    for rows that are one interaction (the skills of one question). ``sources`` are fingerprints of
+    the files.
     """
 
     rows: pl.DataFrame
@@ -96,10 +97,10 @@ def fingerprint(path: Path, *, text: bool = True) -> dict[str, Any]:
 
 
 def read_csv(path: Path, columns: Collection[str], *, separator: str = ",") -> pl.DataFrame:
-    """A text table with every cell as it is spelt (empty: null) and its ``row``; the header is row 1.
+    """A text table, every cell as it is spelt (empty: null), with ``row``; the header is row 1.
 
-    ``path`` must have passed ``fingerprint``. Raises DataError when a column is missing, quoting or the
-    number of fields is broken, or there is no row.
+    ``path`` must have passed ``fingerprint``. Raises DataError when a column is missing, quoting or
+    the number of fields is broken, or there is no row.
     """
     try:
         table = pl.read_csv(path, infer_schema=False, separator=separator)
@@ -153,9 +154,9 @@ def unroll(
 ) -> pl.DataFrame:
     """One row per item from one row per student whose cells are comma-joined lists.
 
-    ``columns`` maps names of the interaction table to list columns of ``histories``; ``per_student``
-    are columns to repeat. Adds ``item``, the position in the list from 1. Raises DataError when the
-    lists of a row are not equally long.
+    ``columns`` maps names of the interaction table to list columns of ``histories``;
+    ``per_student`` are columns to repeat. Adds ``item``, the position in the list from 1. Raises
+    DataError when the lists of a row are not equally long.
     """
     lists = histories.select(
         ROW,

@@ -35,12 +35,12 @@ def assign_folds(n_students: int) -> np.ndarray:
 def cut_sequences(
     offsets: np.ndarray, students: np.ndarray, seq_len: int, minimum: int = MIN_INTERACTIONS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut histories into consecutive sequences of at most ``seq_len`` rows; drop rests under ``minimum``.
+    """Cut histories into sequences of at most ``seq_len`` rows; drop rests under ``minimum``.
 
     ``offsets`` (S + 1,) are the row ranges of all students, ``students`` (n,) the indices of those
-    wanted. Returns the first row, the length and the student index of each sequence, three (M,) int64
-    arrays, students in the order given and each student's sequences in order. Raises ValueError for a
-    ``seq_len`` under 1.
+    wanted. Returns the first row, the length and the student index of each sequence, three (M,)
+    int64 arrays, students in the order given and each student's sequences in order. Raises
+    ValueError for a ``seq_len`` under 1.
     """
     if seq_len < 1:
         raise ValueError(f"seq_len must be at least 1, not {seq_len}")

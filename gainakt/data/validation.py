@@ -37,7 +37,7 @@ def _number(column: str) -> pl.Expr:
 
 
 class RawRows(dy.Schema):
-    """Rows as the source spells them: every cell is text, and each rule is named ``column__reason``."""
+    """Rows as the source spells them, all text; a rule is named ``column__reason``."""
 
     row = dy.Int64()
     student_id = dy.String(nullable=True)
@@ -93,9 +93,9 @@ _PLACEHOLDERS = {SKILL: "-", QUESTION: "-", CORRECT: "0", FOLD: "0"}
 def check_rows(rows: pl.DataFrame, file: str, columns: Mapping[str, str]) -> pl.DataFrame:
     """Typed rows from rows of text, every one of them checked.
 
-    ``rows`` has ``row``, optional ``item``, and table columns as text; ``columns`` maps those to the
-    names the source uses, for messages. Raises DataError that names the first bad cell: file, row,
-    column, value, what is allowed, and how many rows are bad in all.
+    ``rows`` has ``row``, optional ``item``, and table columns as text; ``columns`` maps those to
+    the names the source uses, for messages. Raises DataError that names the first bad cell: file,
+    row, column, value, what is allowed, and how many rows are bad in all.
     """
     absent = {
         name: pl.lit(text) for name, text in _PLACEHOLDERS.items() if name not in rows.columns
@@ -125,7 +125,7 @@ def _raise_first(rows: pl.DataFrame, failures: Any, file: str, columns: Mapping[
 def bad_cell(
     file: str, row: Mapping[str, Any], column: str, value: Any, allowed: str, count: int = 1
 ) -> DataError:
-    """The error for one cell; ``row`` holds at least ``row``, and ``item`` where the cell is a list."""
+    """The error for one cell of ``row``, which has ``row`` and, if the cell is a list, ``item``."""
     shown = "empty" if value is None or value == "" else repr(str(value)[:60])
     item = f", item {row[ITEM]}" if ITEM in row else ""
     total = "" if count == 1 else f" ({count} rows are bad, this is the first)"
@@ -170,14 +170,15 @@ def check_folds(rows: pl.DataFrame) -> None:
         row = clash.row(0, named=True)
         students = clash.get_column(STUDENT).n_unique()
         raise DataError(
-            f"student {row[STUDENT]!r} is in two folds: {row['first_fold']} ({row['first_file']}, row "
-            f"{row['first_row']}) and {row[FOLD]} ({row[FILE]}, row {row[ROW]}); a student belongs to "
-            f"one fold only ({students} such student{'s' if students > 1 else ''})"
+            f"student {row[STUDENT]!r} is in two folds: {row['first_fold']} "
+            f"({row['first_file']}, row {row['first_row']}) and {row[FOLD]} "
+            f"({row[FILE]}, row {row[ROW]}); a student belongs to one fold only "
+            f"({students} such student{'s' if students > 1 else ''})"
         )
 
 
 def check_answers(rows: pl.DataFrame) -> None:
-    """Raise DataError where the rows of one interaction (one question's skills) differ in ``correct``.
+    """Raise DataError where the rows of one interaction (its skills) differ in ``correct``.
 
     ``rows`` are sorted by student and order, so that neighbours tell.
     """
@@ -189,7 +190,7 @@ def check_answers(rows: pl.DataFrame) -> None:
     if not clash.is_empty():
         row = clash.row(0, named=True)
         raise DataError(
-            f"{row[FILE]}, rows {row['before_row']} and {row[ROW]}: student {row[STUDENT]!r} answered "
-            "one question at one point in two ways; rows with the same student, order and question "
-            "are the skills of one answer and must agree"
+            f"{row[FILE]}, rows {row['before_row']} and {row[ROW]}: student {row[STUDENT]!r} "
+            "answered one question at one point in two ways; rows with the same student, order and "
+            "question are the skills of one answer and must agree"
         )

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gainakt import __version__
+from gainakt.data.contents import ContentHash
 from gainakt.data.interactions import (
     COLUMN_TYPES,
     CORRECT,
@@ -31,7 +32,6 @@ from gainakt.data.interactions import (
     STUDENT,
     TABLE_FILE,
     TEST_FOLD,
-    ContentHash,
     Dataset,
     load_dataset,
     skill_order,
@@ -53,7 +53,7 @@ def refuse_existing(out: Path) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes ``out`` when the block ends well, and vanishes when it does not.
+    """A temporary sibling that becomes ``out`` when the block ends well, else vanishes.
 
     Raises DataError when ``out`` exists or the disk refuses, whatever the reason.
     """
@@ -66,7 +66,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         for path in (*temporary.iterdir(), temporary):
             _sync(path)
         refuse_existing(out)
-        os.rename(temporary, out)
+        temporary.rename(out)
         with suppress(OSError):  # the data set is there and whole: too late to report a failure
             _sync(temporary.parent)
     except OSError as error:
@@ -106,14 +106,14 @@ def write_dataset(
 ) -> Dataset:
     """Write tables as one data set at ``out`` and read it back.
 
-    ``tables`` come one after the other, each with all rows of its students, so that any amount of data
-    fits; the other arguments go into the manifest. Raises DataError when ``out`` exists, cannot be
-    written, or the rows cannot be learned from (none at all, or only one kind of answer).
+    ``tables`` come one after the other, each with all rows of its students, so that any amount of
+    data fits; the other arguments go into the manifest. Raises DataError when ``out`` exists,
+    cannot be written, or the rows cannot be learned from (none at all, or only one kind of answer).
     """
     with new_folder(out) as folder:
         summary = _Summary()
         _write_tables(folder / TABLE_FILE, tables, summary)
-        summary.check()
+        summary.check(name)
         manifest = {
             "format_version": FORMAT_VERSION,
             "name": name,
@@ -160,14 +160,14 @@ class _Summary:
             present, counts = np.unique(values, return_counts=True)
             counter.update(dict(zip(present.tolist(), counts.tolist(), strict=True)))
 
-    def check(self) -> None:
+    def check(self, name: str) -> None:
         if not self.rows:
-            raise DataError("no interactions left to write; every row was filtered out")
+            raise DataError(f"data set {name!r} has no interactions")
         if len(self.responses) == 1:
             only = next(iter(self.responses))
             raise DataError(
-                f"every answer is {only}: column {CORRECT!r} needs both 0 and 1, "
-                "there is nothing to learn or to measure otherwise"
+                f"data set {name!r}: every answer is {only}; column {CORRECT!r} needs both 0 "
+                "and 1, there is nothing to learn or to measure otherwise"
             )
 
     def counts(self) -> dict[str, int]:
@@ -200,7 +200,7 @@ def _write_tables(path: Path, tables: Iterable[pa.Table], summary: _Summary) -> 
             if writer is None or content is None:
                 schema = _schema(table.column_names)
                 writer = pq.ParquetWriter(path, schema, compression="zstd")
-                content = ContentHash(schema.names)
+                content = ContentHash({field.name: field.type for field in schema})
             table = table.select(schema.names).cast(schema)
             writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
             content.update(table)

@@ -1,4 +1,4 @@
-"""One file for each raw format; a new one is a file here, a line below and a paragraph in the docs."""
+"""One file for each raw format; a new one is a file here, a line below, a paragraph in docs."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _SUFFIXES = (".csv", ".txt")
 
 
 def read(source: Path, options: Mapping[str, str]) -> Reading:
-    """Read one file, or a folder whose files are the folds 0, 1, ... in the order of their names."""
+    """Read one file, or a folder whose files are the folds, in the order of their names."""
     files = _files(source)
     lines = _line_option(options)
     parts = []
