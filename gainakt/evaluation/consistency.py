@@ -35,12 +35,17 @@ def sample_by_length(sequences: Sequences, count: int, seed: int) -> IntArray:
     candidates = first_pieces(sequences)
     by_length = candidates[np.argsort(sequences.lengths[candidates], kind="stable")]
     rng = np.random.default_rng([seed, 2])
-    quota = np.diff(np.linspace(0, min(count, len(candidates)), N_DECILES + 1).round().astype(int))
+    total = max(len(candidates), 1)
+    deciles = np.array_split(by_length, N_DECILES)
+    # by decile bounds, so that no decile owes more than it has and exactly `count` are drawn
+    bounds = np.cumsum([0, *(len(decile) for decile in deciles)])
+    quota = np.diff(min(count, total) * bounds // total)
     drawn = [
-        rng.choice(decile, min(take, len(decile)), replace=False)
-        for decile, take in zip(np.array_split(by_length, N_DECILES), quota, strict=True)
+        rng.choice(decile, take, replace=False)
+        for decile, take in zip(deciles, quota.tolist(), strict=True)
+        if take
     ]
-    return np.sort(np.concatenate(drawn))
+    return np.sort(np.concatenate([candidates[:0], *drawn]))
 
 
 def within_student_correlations(
@@ -127,7 +132,7 @@ def consistency_check(readout: Readout) -> Consistency:
 
 
 def next_answer_correlations(readout: Readout) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return each student's correlation of mean mastery, mean gain and the clock with the next answer.
+    """Return each student's correlation of mastery, gain and the clock with the next answer.
 
     The clock is the step number alone: mastery that only rises with time scores like the clock.
     """

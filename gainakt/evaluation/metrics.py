@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[np.integer | np.bool_ | np.floating]
 FloatArray = npt.NDArray[np.floating]
 
 

@@ -38,8 +38,8 @@ def with_skills_of(dataset: Dataset, skill_ids: tuple[str, ...]) -> Dataset:
     unknown = [skill for skill in dataset.skill_ids if skill not in code]
     if unknown:
         raise DataError(
-            f"data set {dataset.name!r} has {len(unknown)} skills that the model was not trained on, "
-            f"the first is {unknown[0]!r}; a model can only be used on skills it has seen"
+            f"data set {dataset.name!r} has {len(unknown)} skills that the model was not trained "
+            f"on, the first is {unknown[0]!r}; a model can only be used on skills it has seen"
         )
     mapping = np.array([code[skill] for skill in dataset.skill_ids], dtype=np.int32)
     return replace(dataset, skill_ids=skill_ids, skills=mapping[dataset.skills])
@@ -98,9 +98,7 @@ def evaluate_split(
 def _prediction_table(dataset: Dataset, sequences: Sequences, scored: Readout) -> pa.Table:
     """One row a prediction: student, position in the history (from 0), skill, answer, ..."""
     student = sequences.students[scored.sequence]
-    position = (
-        sequences.starts[scored.sequence] + scored.position + 1 - dataset.offsets[student]
-    )
+    position = sequences.starts[scored.sequence] + scored.position + 1 - dataset.offsets[student]
     ids = np.asarray(dataset.student_ids, dtype=object)
     skills = np.asarray(dataset.skill_ids, dtype=object)
     order = np.lexsort((position, student))

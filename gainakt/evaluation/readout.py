@@ -110,5 +110,6 @@ def _columns(output: ModelOutput, batch: Batch, residual_window: int | None) -> 
         "mean_gain": nothing if gains is None else gains.mean(dim=1),
         "falls": falls,
         "negative": never if gains is None else (gains < 0).any(dim=1),
-        "outside": never if mastery is None else ((mastery < 0) | (mastery > 1)).any(dim=1),
+        # written so that nan counts as outside
+        "outside": never if mastery is None else ~((mastery >= 0) & (mastery <= 1)).all(dim=1),
     }

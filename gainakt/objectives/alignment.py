@@ -43,7 +43,7 @@ def performance(batch: Batch, residual_window: int | None) -> Tensor:
 def batch_correlations(
     mastery: Tensor, gains: Tensor, batch: Batch, target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """corr(mean_k m_t, perf) and corr(mean_k g_t, perf) over the batch's steps with a next answer."""
+    """corr(mean_k m_t, perf) and corr(mean_k g_t, perf) over the steps with a next answer."""
     return (
         pearson(mastery.mean(dim=1), target, batch.has_next),
         pearson(gains.mean(dim=1), target, batch.has_next),

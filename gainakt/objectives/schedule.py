@@ -97,9 +97,10 @@ def after_epoch(
         alignment_share: signed part of the alignment loss in the epoch's total loss.
         mastery_correlation: global mastery correlation after the epoch, None if not measured.
     """
-    new = replace(state, mastery_correlation=mastery_correlation)
+    new = state
     if mastery_correlation is not None:
-        new = replace(new, peak=max(mastery_correlation, new.peak or mastery_correlation))
+        peak = mastery_correlation if state.peak is None else max(state.peak, mastery_correlation)
+        new = replace(state, mastery_correlation=mastery_correlation, peak=peak)
     if _alignment_is_too_large(config, state, alignment_share, mastery_correlation):
         # a weight that was configured under the floor stays where it is
         cut = state.alignment_weight * config.alignment.alignment_share_decay_factor

@@ -24,7 +24,9 @@ def select_device(hardware: Hardware) -> torch.device:
         wanted = "cuda" if count else "cpu"
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= count:
-        found = f"{count} GPU(s): cuda:0 to cuda:{count - 1}" if count else "no GPU that torch can use"
+        found = (
+            f"{count} GPU(s): cuda:0 to cuda:{count - 1}" if count else "no GPU that torch can use"
+        )
         raise TrainingError(
             f"hardware.devices = {hardware.devices!r}: this machine has {found}; "
             "choose another device, 'cpu' or 'auto'"
@@ -51,7 +53,7 @@ def prepare_machine(config: Config) -> torch.device:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     # filling fresh memory finds reads of what was never written; it repeats no bit more
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     return device
 
@@ -70,4 +72,6 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
     Dropout is thereby a function of seed, epoch and step alone: a resumed run draws what the
     uninterrupted one drew, with no generator state to keep.
     """
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0]))
+    torch.manual_seed(
+        int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0])
+    )

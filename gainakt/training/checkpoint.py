@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ FORMAT = "gainakt-1"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Weights and what is needed to use them: the configuration, the skills in code order, the epoch."""
+    """Weights and what using them takes: the configuration, the skills in code order, the epoch."""
 
     config: Config
     skill_ids: tuple[str, ...]
@@ -70,11 +71,13 @@ def write_atomically(
             os.fsync(file.fileno())
         if verify is not None:
             verify(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise ExperimentError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        # on a read-only disk this fails even where there is nothing to remove
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -100,6 +103,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return Checkpoint(
             config=parse_config(json.loads(metadata["config"])),
@@ -107,7 +112,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             epoch=int(metadata["epoch"]),
             weights=weights,
         )
-    except (SafetensorError, OSError, KeyError, ValueError, ConfigError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, ConfigError) as error:
         raise ExperimentError(f"{path}: not a readable checkpoint ({error})") from None
 
 

@@ -86,7 +86,7 @@ class Trainer:
         self.epoch = 0  # finished epochs
         self.history = History()
         self.schedule = ScheduleState.start(config)
-        self.moving = BatchWeights.start(config.interpretability.sparsity_loss_weight, device)
+        self.moving = self._starting_weights()
         self.progress = EpochProgress()
         self.steps_per_epoch = math.ceil(len(training) / config.training.batch_size)
         self.optimizer = _optimizer(model, config.training)
@@ -101,7 +101,11 @@ class Trainer:
     @property
     def evaluated_model(self) -> KnowledgeTracer:
         """The model that is evaluated and saved: the moving average where there is one."""
-        return self.model if self.average is None else self.average.module
+        if self.average is None:
+            return self.model
+        averaged = self.average.module
+        assert isinstance(averaged, KnowledgeTracer)
+        return averaged
 
     @property
     def finished(self) -> bool:
@@ -122,7 +126,6 @@ class Trainer:
         while not self.finished:
             began = self.clock()
             epoch = self.epoch + 1
-            sparsity = float(self.moving.sparsity)
             weights = epoch_weights(self.config, self.schedule, epoch)
             self.model.train()
             batches = training_batches(
@@ -142,7 +145,7 @@ class Trainer:
                 if self.clock() - saved > SAVE_EVERY:
                     recorder.on_state(self)
                     saved = self.clock()
-            self._end_epoch(recorder, weights, sparsity, began)
+            self._end_epoch(recorder, weights, began)
             saved = self.clock()
         return True
 
@@ -174,14 +177,12 @@ class Trainer:
     def _refuse(self, terms: Tensor, norm: Tensor, epoch: int, step: int) -> None:
         named = ", ".join(f"{n} {v:g}" for n, v in zip(TERMS, terms.tolist(), strict=True))
         raise TrainingError(
-            f"epoch {epoch}, step {step + 1}: loss or gradient is not finite ({named}; gradient norm "
-            f"{float(norm):g}). Training stopped before the step, so the last checkpoint is good. "
-            "Try a smaller learning_rate or gradient_clip, or use_amp = false"
+            f"epoch {epoch}, step {step + 1}: loss or gradient is not finite ({named}; gradient "
+            f"norm {float(norm):g}). Training stopped before the step, so the last checkpoint is "
+            "good. Try a smaller learning_rate or gradient_clip, or use_amp = false"
         )
 
-    def _end_epoch(
-        self, recorder: Recorder, weights: EpochWeights, sparsity: float, began: float
-    ) -> None:
+    def _end_epoch(self, recorder: Recorder, weights: EpochWeights, began: float) -> None:
         epoch = self.epoch + 1
         aligns = self.config.global_alignment
         readout = read_out(
@@ -206,9 +207,9 @@ class Trainer:
             shares["alignment"],
             alignment.mastery_correlation if alignment else None,
         )
-        now = float(self.moving.sparsity)
-        if now != sparsity:
-            change = {"parameter": "sparsity_weight", "from": sparsity, "to": now}
+        before_epoch, now = self._sparsity_before_epoch(), float(self.moving.sparsity)
+        if now != before_epoch:
+            change = {"parameter": "sparsity_weight", "from": before_epoch, "to": now}
             events.append({"epoch": epoch, "event": "variance_floor", **change})
         self.history.rows.append(row)
         self.history.trajectory.append(
@@ -229,6 +230,15 @@ class Trainer:
         self.progress = EpochProgress()
         self.epoch = epoch
         recorder.on_epoch(self, before is None or row["val_auc"] > before["val_auc"])
+
+    def _sparsity_before_epoch(self) -> float:
+        # read from the history, not remembered, so that a run resumed in mid-epoch knows it too
+        if self.history.trajectory:
+            return float(self.history.trajectory[-1]["sparsity_weight"])
+        return float(self._starting_weights().sparsity)
+
+    def _starting_weights(self) -> BatchWeights:
+        return BatchWeights.start(self.config.interpretability.sparsity_loss_weight, self.device)
 
     def _row(self, epoch: int, readout: Readout) -> dict[str, Any]:
         scored = readout.where(readout.has_next)
@@ -291,11 +301,12 @@ def _optimizer(model: KnowledgeTracer, config: Training) -> torch.optim.Optimize
     }
     if config.optimizer == "adamw":
         parameters = [p for p in model.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.dim() >= 2]},
+            {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        ]
         return torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.dim() >= 2]},
-                {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-            ],
+            groups,
             weight_decay=config.weight_decay,
             **settings,
         )

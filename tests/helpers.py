@@ -1,0 +1,123 @@
+"""Small sequences, batches, models and configurations that several test files build on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gainakt.config import MODEL_PARAMETERS, Config, load_config
+from gainakt.data.batches import Batch, Sequences, make_batch
+from gainakt.data.interactions import ORDER, Dataset
+
+Steps = Sequence[tuple[int, int]]
+
+
+def sequences_of(*students: Steps, orders: Sequence[Sequence[int]] | None = None) -> Sequences:
+    """One sequence for each student, given as (skill, answer) steps.
+
+    `orders` gives the question number of every step; without it each step is its own question.
+    """
+    lengths = np.array([len(steps) for steps in students], dtype=np.int64)
+    flat = [step for steps in students for step in steps]
+    questions = orders if orders is not None else [range(n) for n in lengths]
+    return Sequences(
+        skills=np.array([skill for skill, _ in flat], dtype=np.int32),
+        responses=np.array([answer for _, answer in flat], dtype=np.int8),
+        orders=np.array([order for question in questions for order in question], dtype=np.int32),
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+        students=np.arange(len(students)),
+        score_from=np.zeros_like(lengths),
+    )
+
+
+def batch_of(*students: Steps, orders: Sequence[Sequence[int]] | None = None) -> Batch:
+    """The batch of `sequences_of` the students."""
+    return make_batch(sequences_of(*students, orders=orders), np.arange(len(students)))
+
+
+def random_students(lengths: Sequence[int], n_skills: int = 4, seed: int = 0) -> list[Steps]:
+    """Students of the given lengths with random skills and answers."""
+    rng = np.random.default_rng(seed)
+    return [
+        list(zip(rng.integers(n_skills, size=n), rng.integers(2, size=n), strict=True))
+        for n in lengths
+    ]
+
+
+def lay_out(batch: Batch, *students: Any, padding: float = 99.0) -> Tensor:
+    """Values by student and step as a batch's flat float tensor, `padding` on padding."""
+    example = torch.tensor(students[0][0])
+    flat = torch.full((len(batch.valid), *example.shape), padding)
+    for index, values in enumerate(students):
+        flat[(batch.sequence == index) & batch.valid] = torch.tensor(values, dtype=torch.float32)
+    return flat
+
+
+def of_student(batch: Batch, values: Tensor, index: int) -> Tensor:
+    """The rows of a flat tensor that belong to sequence `index`, padding left out."""
+    return values[(batch.sequence == index) & batch.valid]
+
+
+_SMALL = {
+    "seq_len": 64,
+    "d_model": 8,
+    "n_heads": 2,
+    "num_encoder_blocks": 2,
+    "d_ff": 16,
+    "dropout": 0.0,
+}
+_NEEDS_MASTERY = (
+    "enhanced_constraints",
+    "enable_alignment_loss",
+    "enable_global_alignment_pass",
+    "enable_retention_loss",
+)
+
+
+def small_config(model: str = "gainakt2exp", **overrides: Any) -> Config:
+    """A configuration of a tiny model; objectives on outputs that it lacks are off."""
+    parameters = MODEL_PARAMETERS[model]
+    chosen: dict[str, Any] = {"model": model}
+    chosen |= {name: value for name, value in _SMALL.items() if name in parameters.model_fields}
+    if "mastery" not in parameters.outputs:
+        chosen |= dict.fromkeys(_NEEDS_MASTERY, False)
+    if "gains" not in parameters.outputs:
+        chosen["enable_lag_gain_loss"] = False
+    return load_config(None, chosen | overrides)
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryDataset(Dataset):
+    """A data set that lies in memory only."""
+
+    orders: np.ndarray
+
+    def column(self, name: str) -> np.ndarray:
+        """The order of the questions; no other column is there."""
+        assert name == ORDER
+        return self.orders
+
+
+def dataset_of(lengths: Sequence[int], n_skills: int = 3) -> MemoryDataset:
+    """A data set of students with histories of the given lengths, all in fold 0."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    total = int(offsets[-1])
+    return MemoryDataset(
+        name="memory",
+        path=Path("memory"),
+        manifest={},
+        student_ids=[str(student) for student in range(len(lengths))],
+        skill_ids=tuple(str(skill) for skill in range(n_skills)),
+        skills=(np.arange(total) % n_skills).astype(np.int32),
+        responses=(np.arange(total) % 2).astype(np.int8),
+        offsets=offsets,
+        folds=np.zeros(len(lengths), np.int8),
+        orders=np.concatenate([np.empty(0, np.int64), *(np.arange(n) for n in lengths)]),
+    )
