@@ -73,8 +73,8 @@ def _join_switches(words: list[str]) -> list[str]:
     }
     joined: list[str] = []
     for word in words:
-        if word.lower() in ("true", "false") and joined and joined[-1] in switches:
-            joined[-1] += f"={word.lower()}"
+        if joined and joined[-1] in switches and not word.startswith("-"):
+            joined[-1] += f"={word}"
         else:
             joined.append(word)
     return joined
@@ -157,6 +157,7 @@ def prepare(
     question: Annotated[str | None, Parameter(help="generic: column of the question.")] = None,
     fold: Annotated[str | None, Parameter(help="generic: column of the fold.")] = None,
     sep: Annotated[str | None, Parameter(help="generic: separator of the CSV.")] = None,
+    lines: Annotated[str | None, Parameter(help="akt_lines: lines a student, 3 or 4.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
@@ -188,6 +189,7 @@ def prepare(
         "question": question,
         "fold": fold,
         "sep": sep,
+        "lines": lines,
     }
     assert reader is not None and source is not None and out is not None
     dataset = prepare_data(
@@ -209,12 +211,10 @@ def simulate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
-    """Simulate students whose mastery is known: `gainakt simulate --out data/sim --students 5000`."""
+    """Simulate students of known mastery: `gainakt simulate --out data/sim --students 5000`."""
     from gainakt.data.simulate import simulate as simulate_data
 
-    dataset = simulate_data(
-        out, students=students, skills=skills, seed=seed, forgetting=forgetting
-    )
+    dataset = simulate_data(out, students=students, skills=skills, seed=seed, forgetting=forgetting)
     return _say_dataset(dataset.path, dataset.manifest, quiet, as_json)
 
 
@@ -268,11 +268,13 @@ def train(
             settings,
             data or embedded_data(out, console),
             out,
-            command=shlex.join(["gainakt", *sys.argv[1:]]),
+            command=_typed(),
             now=datetime.now(UTC),
             console=console,
         )
-    _print_result({"folder": str(result.folder.path), **result.results}, as_json, result.folder.path)
+    _print_result(
+        {"folder": str(result.folder.path), **result.results}, as_json, result.folder.path
+    )
     return 0 if result.completed else 130
 
 
@@ -323,6 +325,169 @@ def evaluate(
     )
     _print_result(metrics, as_json, headline)
     return 0
+
+
+@app.command
+def resume(
+    run: Run, *, data: DataFolder = None, quiet: Quiet = False, as_json: Json = False
+) -> int:
+    """Continue a run that was stopped, as if it never had been.
+
+    For example: `gainakt resume experiments/20260101_120000_gainakt2exp_run`.
+    """
+    from gainakt.experiment.console import RunConsole
+    from gainakt.experiment.resume import resume as resume_run
+
+    folder = _find(run)
+    with RunConsole(quiet) as console:
+        result = resume_run(folder, datetime.now(UTC), console, data)
+    values = {"folder": str(folder.path), **(result.results if result else {"resumed": False})}
+    _print_result(values, as_json, folder.path)
+    return 0 if result is None or result.completed else 130
+
+
+Tolerance = Annotated[
+    list[str] | None,
+    Parameter(
+        negative=(),
+        consume_multiple=True,
+        help="Largest difference that counts as equal (1e-4), for all metrics or METRIC=NUMBER.",
+    ),
+]
+
+
+@app.command
+def reproduce(
+    run: Run,
+    *,
+    tolerance: Tolerance = None,
+    force: Annotated[
+        bool, Parameter(negative=(), help="Go on although the folder does not match its records.")
+    ] = False,
+    data: DataFolder = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Train a run again from its folder alone and compare; exit code 1 when the result differs.
+
+    For example: `gainakt reproduce experiments/20260101_120000_gainakt2exp_run`.
+    """
+    from gainakt.experiment.compare import parse_tolerances
+    from gainakt.experiment.console import RunConsole
+    from gainakt.experiment.resume import reproduce as reproduce_run
+    from gainakt.experiment.resume import reproduced
+
+    tolerances = parse_tolerances(tolerance or ())
+    with RunConsole(quiet) as console:
+        repetition = reproduce_run(
+            _find(run),
+            datetime.now(UTC),
+            _typed(),
+            console,
+            tolerances=tolerances,
+            force=force,
+            data=data,
+        )
+    comparison = repetition.comparison
+    if comparison is None:
+        return 130
+    values = {"folder": str(repetition.result.folder.path), **comparison.as_dict()}
+    _print_result(values, as_json, comparison.text())
+    return 0 if reproduced(repetition) else 1
+
+
+@app.command
+def compare(
+    *runs: Run,
+    tolerance: Tolerance = None,
+    form: Annotated[
+        Literal["text", "csv", "markdown"], Parameter(name="--format", help="How to print it.")
+    ] = "text",
+    as_json: Json = False,
+) -> int:
+    """Compare two runs metric by metric, or groups of runs by mean, interval and test.
+
+    A group is a folder of runs, such as `gainakt crossval` makes. Two single runs exit with code 1
+    when they are different. For example: `gainakt compare RUN_A RUN_B --tolerance val_auc=1e-3`.
+    """
+    from gainakt.experiment import compare as comparing
+
+    if len(runs) < 2:
+        raise GainaktError(f"compare needs at least two runs, {len(runs)} given")
+    groups = [comparing.find_group(_find(run)) for run in runs]
+    result: comparing.Comparison | comparing.GroupComparison
+    if len(groups) == 2 and all(group.single for group in groups):
+        result = comparing.compare_two(
+            groups[0].runs[0], groups[1].runs[0], comparing.parse_tolerances(tolerance or ())
+        )
+        different = result.verdict is comparing.Verdict.DIFFERENT
+    else:
+        result = comparing.compare_groups(groups)
+        different = False
+    if as_json:
+        print(json.dumps(result.as_dict()))
+    else:
+        forms = {
+            "text": lambda: result.text() + "\n",
+            "csv": lambda: comparing.as_csv(result.table()),
+            "markdown": lambda: comparing.as_markdown(result.table()),
+        }
+        print(forms[form](), end="")
+    return 1 if different else 0
+
+
+@app.command
+@with_parameters
+def crossval(
+    *,
+    config: Annotated[
+        str | None, Parameter(help="Named configuration or JSON file; flags go on top.")
+    ] = None,
+    data: Annotated[
+        Path | None, Parameter(help="Prepared data set; without it, simulated students.")
+    ] = None,
+    folds: Annotated[
+        list[int] | None,
+        Parameter(negative=(), consume_multiple=True, help="Folds to validate on (all)."),
+    ] = None,
+    seeds: Annotated[
+        list[int] | None,
+        Parameter(negative=(), consume_multiple=True, help="Seeds to train with (`all`)."),
+    ] = None,
+    jobs: Annotated[
+        int | None, Parameter(help="Runs at a time; the cores are shared out among them.")
+    ] = None,
+    out: Annotated[Path, Parameter(help="Where the parent folder is made.")] = OUT,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    overrides: dict[str, Any],
+) -> int:
+    """Train on every fold with every seed, evaluate on test students, and summarise.
+
+    The same command again goes on where it was stopped; finished runs are not run again. For
+    example: `gainakt crossval --config tolerance_test --data data/as2015 --folds 0 1 2 3 4`.
+    """
+    settings = load_config(config, overrides)
+    from gainakt.experiment.console import RunConsole
+    from gainakt.experiment.crossval import cross_validate
+    from gainakt.experiment.embedded import embedded_data
+
+    with RunConsole(quiet) as console:
+        summary = cross_validate(
+            settings,
+            data or embedded_data(out, console),
+            out,
+            folds=folds,
+            seeds=seeds,
+            jobs=jobs,
+            console=console,
+        )
+    _print_result(summary.as_dict(), as_json, summary.text())
+    return 0
+
+
+def _typed() -> str:
+    return shlex.join(["gainakt", *sys.argv[1:]])
 
 
 def _find(run: str) -> RunFolder:

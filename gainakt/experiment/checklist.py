@@ -5,6 +5,7 @@ A check reads as little as it can besides its own file, so that one damage turns
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 from collections.abc import Callable
@@ -12,12 +13,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gainakt.config import GROUPS, config_hash, flatten, load_config, model_fields, parse_config
+from gainakt.config import (
+    FILLED_BY_RUN,
+    GROUPS,
+    config_hash,
+    flatten,
+    load_config,
+    model_fields,
+    overridden,
+    parse_config,
+)
 from gainakt.errors import GainaktError
 from gainakt.experiment import commands
 from gainakt.experiment.folder import (
     COMPLETED,
+    INTERRUPTED,
     METRIC_COLUMNS,
+    RUNNING,
+    TRAJECTORY_KEYS,
     RunFolder,
     read_json,
     read_text,
@@ -58,7 +71,9 @@ def _perform(title: str, check: Callable[[RunFolder], None], folder: RunFolder) 
         check(folder)
     except (Failure, GainaktError) as failure:
         return Check(title, False, str(failure))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except OSError as error:
+        return Check(title, False, f"{error.filename} cannot be read: {error.strerror or error}")
+    except (LookupError, TypeError, ValueError, AttributeError, csv.Error) as error:
         # a file of the right syntax but another shape
         return Check(title, False, f"unexpected content: {type(error).__name__} {error}")
     return Check(title, True)
@@ -88,7 +103,9 @@ def _config(folder: RunFolder) -> None:
     order = [key for key in content if key in GROUPS]
     _require(order == list(GROUPS), f"groups are {order}, must be {list(GROUPS)} in this order")
     for group, cls in GROUPS.items():
-        known = model_fields(content["experiment"]["model"]) if group == "model" else cls.model_fields
+        known = (
+            model_fields(content["experiment"]["model"]) if group == "model" else cls.model_fields
+        )
         missing = [name for name in known if name not in content[group]]
         _require(not missing, f"parameter {group}.{missing[0] if missing else ''} is missing")
     config = parse_config(content, "config.json")
@@ -98,9 +115,8 @@ def _config(folder: RunFolder) -> None:
         f"config_hash is {str(recorded)[:12]}..., but the values hash to {actual[:12]}...: "
         "a parameter was changed after the run",
     )
-    _require(
-        "override_applied" in content, "override_applied is missing: which values were overridden"
-    )
+    listed, found = content.get("override_applied"), overridden(config)
+    _require(listed == found, f"override_applied is {listed}, but the values give {found}")
     _require(bool(config.runtime.command), "runtime.command is empty")
 
 
@@ -108,7 +124,7 @@ def _script(folder: RunFolder) -> None:
     given = commands.read_script(read_text(folder.script))
     _require(bool(folder.script.stat().st_mode & 0o100), "run.sh is not executable")
     config = load_config(None, given)
-    missing = [n for n in flatten(config) if n not in given and n not in commands.FILLED_BY_RUN]
+    missing = [n for n in flatten(config) if n not in given and n not in FILLED_BY_RUN]
     _require(not missing, f"run.sh does not spell out {missing[0] if missing else ''}")
     recorded = read_json(folder.config)["config_hash"]
     _require(
@@ -140,7 +156,14 @@ def _metrics(folder: RunFolder) -> None:
             if name in may_lack and value == "":
                 continue
             _require(bool(value), f"epoch {number}: {name} has no value")
-            _require(math.isfinite(float(value)), f"epoch {number}: {name} = {value}")
+            _require(_is_number(value), f"epoch {number}: {name} = {value!r} is not a number")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _log(folder: RunFolder) -> None:
@@ -154,13 +177,16 @@ def _log(folder: RunFolder) -> None:
 
 
 def _git(folder: RunFolder) -> None:
-    git = read_json(folder.environment)["git"]
+    git = read_json(folder.environment).get("git")
+    _require(isinstance(git, dict), "environment.json does not record git")
     _require(
-        bool(re.fullmatch(r"[0-9a-f]{40,64}", git["commit"] or "")),
-        git.get("reason") or f"git commit {git['commit']!r} is not a commit id",
+        bool(re.fullmatch(r"[0-9a-f]{40,64}", git.get("commit") or "")),
+        git.get("reason") or f"git commit {git.get('commit')!r} is not a commit id",
     )
-    _require(bool(git["branch"]), "no git branch recorded")
-    _require(not git["dirty"] or bool(git["changes"]), "uncommitted changes are not recorded")
+    _require(bool(git.get("branch")), "no git branch recorded")
+    dirty = git.get("dirty")
+    _require(isinstance(dirty, bool), "whether there were uncommitted changes is not recorded")
+    _require(not dirty or bool(git.get("changes")), "uncommitted changes are not recorded")
 
 
 def _seeds(folder: RunFolder) -> None:
@@ -182,10 +208,7 @@ def _environment(folder: RunFolder) -> None:
 
 def _correlations(folder: RunFolder) -> None:
     results = read_json(folder.results)
-    _require(
-        results["status"] == COMPLETED,
-        f"the run is {results['status']}; the final metrics come with its end",
-    )
+    _require(results["status"] == COMPLETED, _unfinished(results))
     consistency = results["consistency"]
     for name in _RATES:
         _number(consistency, name)
@@ -198,6 +221,18 @@ def _correlations(folder: RunFolder) -> None:
         len(entries) == results["epochs"],
         f"trajectory.json has {len(entries)} entries for {results['epochs']} epochs",
     )
+    for epoch, entry in enumerate(entries, start=1):
+        missing = [name for name in TRAJECTORY_KEYS if name not in entry]
+        _require(not missing, f"trajectory.json, epoch {epoch}: {', '.join(missing)} is missing")
+
+
+def _unfinished(results: dict[str, Any]) -> str:
+    status = results["status"]
+    reason = {
+        RUNNING: "it still trains, or was killed and can be resumed",
+        INTERRUPTED: "it can be resumed",
+    }.get(status, results.get("reason", ""))
+    return f"the run is {status} ({reason}); the final metrics come with its end"
 
 
 def _has_mastery(folder: RunFolder) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ def reproduce_command(folder: Path) -> str:
 def script(config: Config) -> str:
     """Return run.sh: training, evaluation and reproduction; `./run.sh train` runs one of them."""
     runtime = config.runtime
+    # on one line: a line break in a value must not end the comment
+    typed = " ".join(runtime.command.splitlines())
     return f"""#!/bin/sh
 # {config.experiment.id}
-# As typed: {runtime.command}
+# As typed: {typed}
 # Usage: ./run.sh [train|evaluate|reproduce]; without an argument, evaluate.
 set -e
 case "${{1:-evaluate}}" in
@@ -68,15 +71,23 @@ def read_script(text: str) -> dict[str, Any]:
     Raises:
         ExperimentError: the script holds no training command, or one that cannot be read.
     """
-    commands = [line.strip() for line in text.splitlines() if line.strip().startswith("gainakt train ")]
-    if len(commands) != 1:
-        raise ExperimentError(f"run.sh holds {len(commands)} training commands; it must hold one")
-    for verb in ("evaluate", "reproduce"):
-        if f"gainakt {verb} " not in text:
-            raise ExperimentError(f"run.sh does not hold the {verb} command")
+    try:
+        words = shlex.split(text, comments=True)
+    except ValueError as error:
+        raise ExperimentError(f"run.sh is not a whole shell script: {error}") from None
+    places = {
+        verb: [i for i, pair in enumerate(pairwise(words)) if pair == ("gainakt", verb)]
+        for verb in ("train", "evaluate", "reproduce")
+    }
+    for verb, found in places.items():
+        if len(found) != 1:
+            raise ExperimentError(
+                f"run.sh holds {len(found)} commands `gainakt {verb}`, it must hold one"
+            )
+    command = words[places["train"][0] + 2 :]
     given: dict[str, list[str]] = {}
     name = ""
-    for word in shlex.split(commands[0])[2:]:
+    for word in takewhile(lambda word: word != ";;", command):
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             given[name] = [value] if equals else []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gainakt.errors import ExperimentError
 
 
 class RunConsole:
@@ -40,20 +43,27 @@ class RunConsole:
     ) -> None:
         self.end_bar()
         if self._log is not None:
-            self._log.close()
+            # what a full disk did not take was reported when it was written
+            with suppress(OSError):
+                self._log.close()
             self._log = None
 
     def log_to(self, path: Path) -> None:
         """Append to this log from now on, beginning with what was already said."""
-        self._log = path.open("a", encoding="utf-8", buffering=1)
-        for line in self._before_log:
-            self._log.write(line + "\n")
+        with _writing(path):
+            self._log = path.open("a", encoding="utf-8", buffering=1)
+            for line in self._before_log:
+                self._log.write(line + "\n")
         self._before_log.clear()
 
     def say(self, line: str = "") -> None:
         """Print a line and log it."""
         self._write(line)
         self._console.print(line, markup=False)
+
+    def note(self, line: str) -> None:
+        """Log a line without printing it."""
+        self._write(line)
 
     def start(self, done: int, total: int) -> None:
         """Begin to count optimiser steps, `done` of `total` behind us."""
@@ -99,7 +109,16 @@ class RunConsole:
         if self._log is None:
             self._before_log.append(line)
         else:
-            self._log.write(line + "\n")
+            with _writing(Path(self._log.name)):
+                self._log.write(line + "\n")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExperimentError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def duration(seconds: float) -> str:

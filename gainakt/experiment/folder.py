@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +35,20 @@ METRIC_COLUMNS = (
     "retention_loss_share",
 )
 
-RUNNING, INTERRUPTED, COMPLETED = "running", "interrupted", "completed"
+TRAJECTORY_KEYS = (
+    "epoch",
+    "warmup_scale",
+    "effective_alignment_weight",
+    "batch",
+    "global",
+    "peak",
+    "retention",
+    "consistency_weight",
+    "sparsity_weight",
+    "events",
+)
+
+RUNNING, INTERRUPTED, FAILED, COMPLETED = "running", "interrupted", "failed", "completed"
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,8 @@ class RunFolder:
         """
         path = out / f"{timestamp}_{model}_{short_title}"
         try:
+            if out.exists() and not out.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, f"{out} is a file, must be a folder")
             out.mkdir(parents=True, exist_ok=True)
             path.mkdir()
         except FileExistsError:
@@ -71,15 +88,20 @@ class RunFolder:
         """
         if Path(run).is_dir():
             return cls(Path(run).resolve())
-        found = sorted(p for p in root.glob(f"{run}*") if p.is_dir()) if str(run) else []
+        inside = list(root.iterdir()) if root.is_dir() else []
+        found = sorted(p for p in inside if p.is_dir() and str(run) and p.name.startswith(str(run)))
         if len(found) == 1:
             return cls(found[0].resolve())
         if found:
             names = ", ".join(p.name for p in found)
             raise ExperimentError(f"{run!r} is the start of several runs: {names}; give more of it")
         raise ExperimentError(
-            f"no experiment folder {str(run)!r}; give its path, or the start of its name under {root}/"
+            f"no experiment folder {str(run)!r}; give its path, or the start of its name in {root}/"
         )
+
+    def remove(self) -> None:
+        """Remove the folder and what is in it: for one that never became a run."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def config(self) -> Path:
@@ -142,6 +164,11 @@ class RunFolder:
         return self.path / "data.json"
 
     @property
+    def comparison(self) -> Path:
+        """comparison.json: of a repeated run with its original."""
+        return self.path / "comparison.json"
+
+    @property
     def readme(self) -> Path:
         """README.md: for a reader."""
         return self.path / "README.md"
@@ -178,12 +205,11 @@ class RunFolder:
         Raises:
             ExperimentError: the file is missing or not a CSV of the expected columns.
         """
-        with _reading(self.metrics).open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in METRIC_COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ExperimentError(f"{self.metrics.name} lacks the column {missing[0]}")
-            return list(reader)
+        reader = csv.DictReader(read_text(self.metrics).splitlines())
+        missing = [name for name in METRIC_COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ExperimentError(f"{self.metrics.name} lacks the column {missing[0]}")
+        return list(reader)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -67,10 +67,11 @@ def git_state(package: Path) -> dict[str, Any]:
             "with a commit",
         }
     changes = _git(where, "status", "--porcelain") or ""
+    branch = _git(where, "symbolic-ref", "--short", "-q", "HEAD")
     return {
-        "commit": commit,
+        "commit": commit.strip(),
         # a detached head (a clone at a tag, a CI checkout) has no branch of its own
-        "branch": _git(where, "symbolic-ref", "--short", "-q", "HEAD") or "(detached)",
+        "branch": (branch or "(detached)").strip(),
         "dirty": bool(changes),
         "changes": changes.splitlines(),
         "diff": (_git(where, "diff", "HEAD") or "") if changes else "",
@@ -84,19 +85,21 @@ def _git(where: Path, *arguments: str) -> str | None:
         answer = subprocess.run(
             ["git", "-C", str(where), *arguments],
             capture_output=True,
-            text=True,
             timeout=30,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    # not stripped: a diff without its last line end cannot be applied
+    return answer.stdout.decode(errors="backslashreplace")
 
 
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 

@@ -34,11 +34,16 @@ def write_readme(
         consistency=results.get("consistency"),
         checks=checks,
         failed=any(not check.passed for check in checks),
-        spell=json.dumps,
+        spell=_spell,
         number=_number,
         interval=_interval,
     )
     write_atomically(folder.readme, text.encode())
+
+
+def _spell(value: object) -> str:
+    """Spell a value in a cell of a table."""
+    return json.dumps(value, ensure_ascii=False).replace("|", "\\|")
 
 
 def _number(value: float | None) -> str:

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from gainakt.config import Config
 from gainakt.data.batches import chunk_sequences
 from gainakt.data.interactions import Dataset, load_dataset
-from gainakt.errors import DataError, ExperimentError
+from gainakt.errors import DataError, ExperimentError, GainaktError
 from gainakt.evaluation.consistency import final_consistency
 from gainakt.evaluation.protocol import Scores, evaluate_split, with_skills_of
 from gainakt.evaluation.readout import read_out
@@ -28,6 +28,7 @@ from gainakt.experiment.checklist import Check, run_checks
 from gainakt.experiment.console import RunConsole, duration
 from gainakt.experiment.folder import (
     COMPLETED,
+    FAILED,
     INTERRUPTED,
     RUNNING,
     RunFolder,
@@ -93,11 +94,15 @@ def train(
     folder = RunFolder.create(
         out, timestamp, config.experiment.model, config.experiment.short_title
     )
-    console.log_to(folder.log)
-    config = _completed(config, dataset, folder, command, timestamp)
-    _record_provenance(folder, config, dataset, device)
-    trainer = make_trainer(config, dataset, device)
-    _announce(console, folder, config, dataset, trainer)
+    try:
+        console.log_to(folder.log)
+        config = _completed(config, dataset, folder, command, timestamp)
+        _record_provenance(folder, config, dataset, device)
+        trainer = make_trainer(config, dataset, device)
+        _announce(console, folder, config, dataset, trainer)
+    except BaseException:
+        folder.remove()  # nothing was learnt yet: leave no folder that looks like a run
+        raise
     return carry_out(folder, config, dataset, trainer, console)
 
 
@@ -119,6 +124,16 @@ def carry_out(
     folder: RunFolder, config: Config, dataset: Dataset, trainer: Trainer, console: RunConsole
 ) -> RunResult:
     """Train from where the trainer stands, record every epoch, and finish the folder."""
+    try:
+        return _train_to_end(folder, config, dataset, trainer, console)
+    except (Exception, KeyboardInterrupt) as error:
+        _record_failure(folder, config, trainer, console, error)
+        raise
+
+
+def _train_to_end(
+    folder: RunFolder, config: Config, dataset: Dataset, trainer: Trainer, console: RunConsole
+) -> RunResult:
     began = time.monotonic()
     with trackers(config, folder.path) as track, stop_on_interrupt(console) as stopped:
         recorder = FolderRecorder(folder, config, dataset, console, track)
@@ -133,6 +148,25 @@ def carry_out(
         results |= _final_results(folder, config, dataset, trainer, console)
     results["seconds"]["total"] = round(time.monotonic() - began, 3)
     return finish(folder, config, results, console)
+
+
+def _record_failure(
+    folder: RunFolder,
+    config: Config,
+    trainer: Trainer,
+    console: RunConsole,
+    error: BaseException,
+) -> None:
+    """Say in the folder why training ended early, as far as the disk still takes it."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    reason = "stopped at once" if interrupted else str(error) or type(error).__name__
+    # whatever goes wrong here would hide the error that ended training
+    with suppress(GainaktError, OSError):
+        results = summarise(folder, config, trainer, INTERRUPTED if interrupted else FAILED)
+        results["reason"] = reason
+        write_json(folder.results, results)
+        console.note(f"{results['status']}: {reason}")
+        write_readme(folder, config, results, run_checks(folder))
 
 
 def finish(
@@ -258,7 +292,7 @@ def check_trainable(dataset: Dataset, config: Config) -> None:
 def open_run(
     run: RunFolder, data: Path | None = None
 ) -> tuple[Checkpoint, Dataset, dict[str, Any]]:
-    """Return a run's best checkpoint, the data set it learnt from, and the record of that data.
+    """Return a run's best checkpoint, the data set it learnt from, and that data's manifest.
 
     Args:
         run: the experiment folder.
@@ -268,13 +302,17 @@ def open_run(
         ExperimentError, DataError: something is missing, damaged, or other data than recorded.
     """
     checkpoint = load_checkpoint(run.best)
-    record = read_json(run.data)
-    where = data or Path(record["path"])
+    try:
+        recorded = read_json(run.data)
+        where, manifest = data or Path(recorded["path"]), dict(recorded["manifest"])
+        manifest["interactions_sha256"]
+    except (LookupError, TypeError, ValueError):
+        raise ExperimentError(f"{run.data} does not hold the data's path and manifest") from None
     if not where.is_dir():
         raise DataError(
             f"the data of this run are not at {where} any more; say where they are with --data DIR"
         )
-    return checkpoint, load_dataset(where), record
+    return checkpoint, load_dataset(where), manifest
 
 
 def evaluate(
@@ -289,10 +327,10 @@ def evaluate(
         data: a prepared data set in place of the recorded one.
     """
     checkpoint, dataset, record = open_run(folder, data)
-    same = dataset.manifest["interactions_sha256"] == record["manifest"]["interactions_sha256"]
+    same = dataset.manifest["interactions_sha256"] == record["interactions_sha256"]
     if data is None and not same:
         raise DataError(
-            f"{dataset.path} is not the data this run learnt from: the hash differs from data.json; "
+            f"{dataset.path} is not the data this run learnt from: its hash is not in data.json; "
             "to evaluate on other data, name them with --data"
         )
     device = prepare_machine(checkpoint.config)
@@ -304,9 +342,7 @@ def evaluate(
     return metrics
 
 
-def _score(
-    checkpoint: Checkpoint, dataset: Dataset, split: str, device: torch.device
-) -> Scores:
+def _score(checkpoint: Checkpoint, dataset: Dataset, split: str, device: torch.device) -> Scores:
     config = checkpoint.config
     return evaluate_split(
         checkpoint.model().to(device),

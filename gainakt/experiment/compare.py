@@ -1,0 +1,398 @@
+"""Comparing runs: metric by metric for two, with means and intervals for groups."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from gainakt.config import FILLED_BY_RUN, Config, flatten, parse_config
+from gainakt.errors import ExperimentError
+from gainakt.evaluation.significance import Difference, Summary, paired_bootstrap, summarise_runs
+from gainakt.experiment.folder import RunFolder, read_json
+from gainakt.training.checkpoint import load_checkpoint
+
+DEFAULT_TOLERANCE = 1e-4
+# What holds by the model's structure must hold exactly.
+STRUCTURAL = ("monotonicity_violation_rate", "negative_gain_rate", "bounds_violation_rate")
+
+
+class Verdict(StrEnum):
+    """The outcome for a value, and for a whole comparison: its worst value."""
+
+    IDENTICAL = "IDENTICAL"
+    WITHIN = "WITHIN TOLERANCE"
+    DIFFERENT = "DIFFERENT"
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metric of one epoch (0: of the finished run) in both runs, and how they compare."""
+
+    epoch: int
+    metric: str
+    a: float | None
+    b: float | None
+    tolerance: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the two agree."""
+        if self.a == self.b:
+            return Verdict.IDENTICAL
+        if self.a is None or self.b is None or not abs(self.a - self.b) <= self.tolerance:
+            return Verdict.DIFFERENT
+        return Verdict.WITHIN
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs compared: every value, and what differs in how they were made."""
+
+    a: str
+    b: str
+    values: list[Value]
+    settings: dict[str, tuple[Any, Any]]
+    environment: dict[str, tuple[Any, Any]]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the values' verdicts."""
+        found = {value.verdict for value in self.values}
+        return next(v for v in (Verdict.DIFFERENT, Verdict.WITHIN, Verdict.IDENTICAL) if v in found)
+
+    @property
+    def parted(self) -> Value | None:
+        """The first value outside its tolerance, None when there is none."""
+        return next((v for v in self.values if v.verdict is Verdict.DIFFERENT), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON."""
+        parted = self.parted
+        return {
+            "a": self.a,
+            "b": self.b,
+            "verdict": str(self.verdict),
+            "first_difference": asdict(parted) if parted else None,
+            "settings": self.settings,
+            "environment": self.environment,
+            "values": [{**asdict(v), "verdict": str(v.verdict)} for v in self.values],
+        }
+
+    def text(self) -> str:
+        """Return the comparison for people."""
+        counts = {v: sum(value.verdict is v for value in self.values) for v in Verdict}
+        lines = [
+            f"A: {self.a}",
+            f"B: {self.b}",
+            f"{len(self.values)} values: {counts[Verdict.IDENTICAL]} identical, "
+            f"{counts[Verdict.WITHIN]} within tolerance, {counts[Verdict.DIFFERENT]} outside",
+        ]
+        if self.parted:
+            v = self.parted
+            where = f"epoch {v.epoch}" if v.epoch else "the finished run"
+            lines.append(
+                f"first difference: {where}, {v.metric}: {v.a} and {v.b} "
+                f"(tolerance {v.tolerance:g})"
+            )
+        for title, differing in (("settings", self.settings), ("environment", self.environment)):
+            for name, (a, b) in differing.items():
+                lines.append(f"{title} differ: {name}: {_short(a)} and {_short(b)}")
+        lines.append(f"verdict: {self.verdict}")
+        return "\n".join(lines)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one row a value, for CSV and Markdown."""
+        return [{**asdict(v), "verdict": str(v.verdict)} for v in self.values]
+
+
+def parse_tolerances(words: Sequence[str]) -> dict[str, float]:
+    """Read `1e-3` (for every metric, under "") and `val_auc=1e-3` (for one).
+
+    Raises:
+        ExperimentError: not a number of at least 0.
+    """
+    tolerances: dict[str, float] = {}
+    for word in words:
+        name, equals, number = word.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not value >= 0:
+            raise ExperimentError(
+                f"tolerance {word!r}: must be a number of at least 0, or METRIC=NUMBER"
+            )
+        tolerances[name if equals else ""] = value
+    return tolerances
+
+
+def compare_two(
+    a: RunFolder, b: RunFolder, tolerances: Mapping[str, float] | None = None
+) -> Comparison:
+    """Compare two runs: every metric of every epoch, the final metrics, and the weights.
+
+    Args:
+        a, b: experiment folders.
+        tolerances: by metric, under "" for all others; see `parse_tolerances`.
+    """
+    given = dict(tolerances or {})
+    names = {row_name for run in (a, b) for row in run.read_metrics() for row_name in row}
+    names |= set(_final(a)) | set(_final(b)) | {_WEIGHTS}
+    unknown = [name for name in given if name and name not in names]
+    if unknown:
+        raise ExperimentError(
+            f"tolerance for {unknown[0]!r}: the runs have no such metric; they have "
+            f"{', '.join(sorted(names - {'epoch'}))}"
+        )
+    values = list(_values(a, b, given))
+    return Comparison(
+        a.path.name, b.path.name, values, _settings(a, b), environment_differences(a, b)
+    )
+
+
+_WEIGHTS = "last_weights_largest_difference"
+
+
+def _values(a: RunFolder, b: RunFolder, given: Mapping[str, float]) -> Iterator[Value]:
+    def tolerance(metric: str) -> float:
+        default = 0.0 if metric in STRUCTURAL else given.get("", DEFAULT_TOLERANCE)
+        return given.get(metric, default)
+
+    rows_a, rows_b = a.read_metrics(), b.read_metrics()
+    for i in range(max(len(rows_a), len(rows_b))):
+        row_a = rows_a[i] if i < len(rows_a) else {}
+        row_b = rows_b[i] if i < len(rows_b) else {}
+        for metric in row_a or row_b:
+            if metric != "epoch":
+                of_a, of_b = _parse(row_a.get(metric)), _parse(row_b.get(metric))
+                yield Value(i + 1, metric, of_a, of_b, tolerance(metric))
+    final_a, final_b = _final(a), _final(b)
+    for metric in {**final_a, **final_b}:
+        yield Value(0, metric, final_a.get(metric), final_b.get(metric), tolerance(metric))
+    yield Value(0, _WEIGHTS, 0.0, _largest_weight_difference(a, b), tolerance(_WEIGHTS))
+
+
+def _parse(text: str | None) -> float | None:
+    return float(text) if text else None
+
+
+def _final(run: RunFolder) -> dict[str, float]:
+    """The final numbers of a run: consistency of the best checkpoint, and evaluated splits."""
+    results = read_json(run.results)
+    found = {"best_epoch": results["best_epoch"]}
+    for name, value in (results.get("consistency") or {}).items():
+        if isinstance(value, int | float):
+            found[f"final_{name}"] = value
+    for split in ("valid", "test"):
+        if run.evaluation(split).is_file():
+            metrics = read_json(run.evaluation(split))
+            for name in ("auc", "accuracy", "log_loss"):
+                found[f"{split}_{name}_window"] = metrics[name]
+    return found
+
+
+def _largest_weight_difference(a: RunFolder, b: RunFolder) -> float | None:
+    """0 when all weights agree to the last bit, None when the models have other shapes."""
+    weights_a, weights_b = load_checkpoint(a.last).weights, load_checkpoint(b.last).weights
+    shapes = [{name: tuple(w.shape) for name, w in x.items()} for x in (weights_a, weights_b)]
+    if shapes[0] != shapes[1]:
+        return None
+    return max(float((weights_a[n] - weights_b[n]).abs().max()) for n in weights_a)
+
+
+def recorded_config(run: RunFolder) -> Config:
+    """Return the configuration that a run recorded."""
+    return parse_config(read_json(run.config), "config.json")
+
+
+def _settings(a: RunFolder, b: RunFolder) -> dict[str, tuple[Any, Any]]:
+    """Parameters and data that differ between two runs."""
+    of_a, of_b = flatten(recorded_config(a)), flatten(recorded_config(b))
+    about = {*FILLED_BY_RUN, "short_title", "purpose"}
+    differing = {
+        name: (of_a.get(name), of_b.get(name))
+        for name in {**of_a, **of_b}
+        if name not in about and of_a.get(name) != of_b.get(name)
+    }
+    data = [read_json(run.data)["manifest"]["interactions_sha256"] for run in (a, b)]
+    if data[0] != data[1]:
+        differing["data (interactions_sha256)"] = (data[0], data[1])
+    return differing
+
+
+def environment_differences(a: RunFolder, b: RunFolder) -> dict[str, tuple[Any, Any]]:
+    """Return what differs in code, versions, device and threads between two runs."""
+    return differences(read_json(a.environment), read_json(b.environment))
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return what differs between two environment records."""
+    keys = ("gainakt", "python", "torch", "cuda", "platform", "processor", "gpu", "device")
+    found = {k: (a.get(k), b.get(k)) for k in (*keys, "threads", "deterministic")}
+    for key in ("commit", "diff"):
+        found[f"git {key}"] = (a["git"].get(key), b["git"].get(key))
+    packages = {**a["packages"], **b["packages"]}
+    found |= {f"package {p}": (a["packages"].get(p), b["packages"].get(p)) for p in packages}
+    return {name: pair for name, pair in found.items() if pair[0] != pair[1]}
+
+
+@dataclass(frozen=True)
+class GroupedRuns:
+    """Runs that belong together: the folds and seeds of one experiment, or a single run."""
+
+    name: str
+    runs: list[RunFolder]
+    single: bool = False
+
+
+def find_group(path: RunFolder) -> GroupedRuns:
+    """Return the runs at a path: the run itself, or the finished runs in a parent folder.
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    if path.config.is_file():
+        return GroupedRuns(path.path.name, [path], single=True)
+    inside = sorted(p.parent for p in path.path.glob("*/config.json"))
+    runs = [RunFolder(p) for p in inside if RunFolder(p).results.is_file()]
+    if not runs:
+        raise ExperimentError(f"{path.path}: neither an experiment folder nor a folder of them")
+    return GroupedRuns(path.path.name, runs)
+
+
+@dataclass(frozen=True)
+class GroupComparison:
+    """Several groups of runs: a summary of each metric, and each group against the first."""
+
+    summaries: list[tuple[str, str, Summary]]
+    against_first: list[tuple[str, Difference]]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one row a group and metric, for CSV and Markdown."""
+        return [
+            {"group": name, "metric": metric, **asdict(summary)}
+            for name, metric, summary in self.summaries
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON."""
+        return {
+            "summaries": self.table(),
+            "test_auc_against_first": [
+                {"group": name, **asdict(d)} for name, d in self.against_first
+            ],
+        }
+
+    def text(self) -> str:
+        """Return the comparison for people."""
+        lines = []
+        for name, metric, s in self.summaries:
+            spread = "" if s.std is None else f" ± {s.std:.5f}  95% [{s.low:.5f}, {s.high:.5f}]"
+            lines.append(f"{name}  {metric}  n = {s.n}  {s.mean:.5f}{spread}")
+        for name, d in self.against_first:
+            lines.append(
+                f"test AUC of {name} minus the first: {d.difference:+.5f}  "
+                f"95% [{d.low:+.5f}, {d.high:+.5f}]  p = {d.p:.4f}  "
+                f"(paired bootstrap over {d.students:,} students)"
+            )
+        return "\n".join(lines)
+
+
+_GROUP_METRICS = ("val_auc", "val_accuracy", "test_auc", "test_accuracy")
+
+
+def compare_groups(groups: Sequence[GroupedRuns], samples: int = 1000) -> GroupComparison:
+    """Summarise groups of runs, and compare test predictions with the first group's.
+
+    Groups are compared where every run of both has evaluated the same test answers
+    (`gainakt evaluate RUN --split test`).
+    """
+    summaries = []
+    for group in groups:
+        figures = [headline_figures(run) for run in group.runs]
+        for metric in _GROUP_METRICS:
+            values = [value for f in figures if (value := f.get(metric)) is not None]
+            if values:
+                summaries.append((group.name, metric, summarise_runs(values)))
+    predictions = [_test_predictions(group) for group in groups]
+    first = predictions[0]
+    against = []
+    for group, other in zip(groups[1:], predictions[1:], strict=True):
+        if first is not None and other is not None and _same_answers(first[0], other[0]):
+            keys, scores = other
+            against.append(
+                (
+                    group.name,
+                    paired_bootstrap(keys["student"], keys["answer"], scores, first[1], samples),
+                )
+            )
+    return GroupComparison(summaries, against)
+
+
+def headline_figures(run: RunFolder) -> dict[str, float | None]:
+    """Return a run's figures to summarise: of its best epoch, and on test students if evaluated."""
+    best = read_json(run.results)["best"] or {}
+    figures = {"val_auc": best.get("val_auc"), "val_accuracy": best.get("val_accuracy")}
+    if run.evaluation("test").is_file():
+        test = read_json(run.evaluation("test"))
+        figures |= {"test_auc": test["auc"], "test_accuracy": test["accuracy"]}
+    return figures
+
+
+Keys = dict[str, np.ndarray]
+
+
+def _test_predictions(group: GroupedRuns) -> tuple[Keys, list[np.ndarray]] | None:
+    """The answers of the test students and each run's predictions, None if not all evaluated."""
+    keys: Keys | None = None
+    scores = []
+    for run in group.runs:
+        path = run.predictions("test")
+        if not path.is_file():
+            return None
+        table = pq.read_table(path, columns=["student", "position", "answer", "probability"])
+        mine = {n: table[n].to_numpy() for n in ("student", "position", "answer")}
+        if keys is not None and not _same_answers(keys, mine):
+            return None
+        keys = mine
+        scores.append(table["probability"].to_numpy())
+    return None if keys is None else (keys, scores)
+
+
+def _same_answers(a: Keys, b: Keys) -> bool:
+    return all(len(a[n]) == len(b[n]) and bool((a[n] == b[n]).all()) for n in a)
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as a Markdown table."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    lines += ["| " + " | ".join(_cell(v) for v in row.values()) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = str(value)
+    return text if len(text) <= limit else text[:limit] + "..."

@@ -1,0 +1,215 @@
+"""Going on with a run that stopped, and repeating one from its folder alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gainakt.config import Config, config_hash
+from gainakt.data.interactions import Dataset, load_dataset
+from gainakt.errors import DataError, ExperimentError
+from gainakt.experiment import provenance
+from gainakt.experiment.compare import (
+    Comparison,
+    Verdict,
+    compare_two,
+    differences,
+    recorded_config,
+)
+from gainakt.experiment.console import RunConsole
+from gainakt.experiment.folder import COMPLETED, RunFolder, read_json, write_json
+from gainakt.experiment.run import RunResult, carry_out, make_trainer, train
+from gainakt.training.accelerate import prepare_machine
+from gainakt.training.checkpoint import load_state
+
+
+def resume(
+    folder: RunFolder, now: datetime, console: RunConsole, data: Path | None = None
+) -> RunResult | None:
+    """Continue a run as if it had never stopped; None when it is finished already.
+
+    Args:
+        folder: the run.
+        now: UTC, for the record.
+        console: where to report.
+        data: where the data are now, when they moved.
+
+    Raises:
+        ExperimentError, DataError: the folder or the data are not what the run recorded.
+    """
+    if folder.results.is_file() and read_json(folder.results)["status"] == COMPLETED:
+        console.say(f"{folder.path.name} is finished; there is nothing to resume")
+        return None
+    config = recorded_config(folder)
+    problems = [*_config_problems(folder, config)]
+    dataset = recorded_data(folder, data)
+    problems += _data_problems(folder, dataset)
+    if problems:
+        raise ExperimentError(f"{folder.path.name} cannot be resumed: {'; '.join(problems)}")
+    device = prepare_machine(config)
+    trainer = make_trainer(config, dataset, device)
+    console.log_to(folder.log)
+    if folder.state.is_file():
+        trainer.restore(load_state(folder.state))
+        where = f"epoch {trainer.epoch + 1}, batch {trainer.progress.steps + 1}"
+    else:
+        where = "the beginning: it stopped before the first checkpoint"
+    _record_resumption(folder, config, device, now, where)
+    console.say(f"resuming {folder.path.name} at {where}")
+    return carry_out(folder, config, dataset, trainer, console)
+
+
+def _record_resumption(
+    folder: RunFolder, config: Config, device: torch.device, now: datetime, where: str
+) -> None:
+    """Add to environment.json that the run went on here, and what had changed by then."""
+    recorded = read_json(folder.environment)
+    changed = differences(recorded, provenance.environment(config, device))
+    entry = {"time": now.strftime("%Y%m%d_%H%M%S"), "at": where, "changed": changed}
+    recorded.setdefault("resumed", []).append(entry)
+    write_json(folder.environment, recorded)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A repeated run and its comparison with the original."""
+
+    result: RunResult
+    comparison: Comparison | None
+
+
+def reproduce(
+    folder: RunFolder,
+    now: datetime,
+    command: str,
+    console: RunConsole,
+    *,
+    tolerances: dict[str, float] | None = None,
+    force: bool = False,
+    data: Path | None = None,
+) -> Reproduction:
+    """Train again from nothing but the folder and its data, and compare.
+
+    Args:
+        folder: a finished run.
+        now: start of the repetition, UTC.
+        command: the command line as typed.
+        console: where to report.
+        tolerances: see `gainakt.experiment.compare.compare_two`.
+        force: go on although something does not match what the folder recorded.
+        data: where the data are now, when they moved.
+
+    Raises:
+        ExperimentError: the run is not finished, or does not match its own records.
+    """
+    results = read_json(folder.results)
+    if results["status"] != COMPLETED:
+        raise ExperimentError(
+            f"{folder.path.name} is {results['status']}; only a finished run can be reproduced"
+        )
+    config = recorded_config(folder)
+    dataset = recorded_data(folder, data)
+    problems = [
+        *_config_problems(folder, config),
+        *_data_problems(folder, dataset),
+        *_checkpoint_problems(folder, results),
+    ]
+    if problems and not force:
+        raise ExperimentError(
+            f"{folder.path.name} does not match its own records: {'; '.join(problems)}. "
+            "--force repeats it all the same and records that it did"
+        )
+    for problem in problems:
+        console.say(f"forced: {problem}")
+    _say_environment(folder, config, console)
+    experiment = config.experiment.model_copy(
+        update={
+            "short_title": f"{config.experiment.short_title[:58]}_repro",
+            "purpose": f"Repeats {folder.path.name}"
+            + (f", forced although {'; '.join(problems)}" if problems else ""),
+        }
+    )
+    result = train(
+        config.model_copy(update={"experiment": experiment}),
+        dataset.path,
+        folder.path.parent,
+        command=command,
+        now=now,
+        console=console,
+    )
+    if not result.completed:
+        return Reproduction(result, None)
+    comparison = compare_two(folder, result.folder, tolerances)
+    write_json(
+        result.folder.comparison,
+        {**comparison.as_dict(), "forced": problems},
+    )
+    return Reproduction(result, comparison)
+
+
+def reproduced(reproduction: Reproduction) -> bool:
+    """Return whether the repetition confirms the original."""
+    comparison = reproduction.comparison
+    return comparison is not None and comparison.verdict is not Verdict.DIFFERENT
+
+
+def recorded_data(folder: RunFolder, elsewhere: Path | None = None) -> Dataset:
+    """Load the data that a run recorded.
+
+    Raises:
+        DataError: they are not there any more, or damaged.
+    """
+    where = elsewhere or Path(read_json(folder.data)["path"])
+    if not where.is_dir():
+        raise DataError(
+            f"the data of this run are not at {where} any more; say where they are with --data DIR"
+        )
+    return load_dataset(where)
+
+
+def _config_problems(folder: RunFolder, config: Config) -> list[str]:
+    recorded, actual = read_json(folder.config).get("config_hash"), config_hash(config)
+    if recorded == actual:
+        return []
+    return [
+        f"config.json was changed: its values hash to {actual[:12]}..., it recorded "
+        f"{str(recorded)[:12]}..."
+    ]
+
+
+def _data_problems(folder: RunFolder, dataset: Dataset) -> list[str]:
+    recorded = read_json(folder.data)["manifest"]["interactions_sha256"]
+    actual = dataset.manifest["interactions_sha256"]
+    if recorded == actual:
+        return []
+    return [
+        f"the data at {dataset.path} are not those of the run: their hash is {actual[:12]}..., "
+        f"data.json recorded {recorded[:12]}..."
+    ]
+
+
+def _checkpoint_problems(folder: RunFolder, results: dict[str, Any]) -> list[str]:
+    problems = []
+    for path in (folder.best, folder.last):
+        if not path.is_file():
+            problems.append(f"{path.name} is missing")
+        elif provenance.file_hash(path) != results["checkpoints"].get(path.name):
+            problems.append(f"{path.name} is not the file that the run wrote: its hash differs")
+    return problems
+
+
+def _say_environment(folder: RunFolder, config: Config, console: RunConsole) -> None:
+    """Say beforehand what of code, versions, device and threads is not as it was."""
+    now = provenance.environment(config, prepare_machine(config))
+    changed = differences(read_json(folder.environment), now)
+    if not changed:
+        console.say("code, versions, device and threads are those of the original")
+    for name, (then, today) in changed.items():
+        if name != "git diff":
+            console.say(f"differs from the original: {name} was {then}, is {today}")
+        else:
+            console.say("differs from the original: the uncommitted changes of the code")

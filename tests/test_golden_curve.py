@@ -1,0 +1,80 @@
+"""A short run whose every loss, term by term, is known to the last digit.
+
+The run uses only the instructions that every x86-64 processor has, so that all machines compute
+the same bits. `python -m tests.test_golden_curve` renews the curve; CONTRIBUTING says when that is
+legitimate.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+GOLDEN = Path(__file__).parent / "golden" / "metrics_epoch.csv"
+
+# The oldest instruction set each library can be held to.
+ANY_PROCESSOR = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_CBWR": "COMPATIBLE",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "OMP_NUM_THREADS": "1",
+}
+PARAMETERS = {
+    "epochs": 4,
+    "batch_size": 16,
+    "seq_len": 40,
+    "d_model": 16,
+    "n_heads": 2,
+    "num_encoder_blocks": 2,
+    "d_ff": 32,
+    "learning_rate": 0.003,
+    "non_negative_loss_weight": 0.1,
+    # short warm-ups, so that retention, lag, adaptive weights and the rebalance all take part
+    "warmup_constraint_epochs": 1,
+    "alignment_warmup_epochs": 1,
+    "consistency_rebalance_epoch": 2,
+    "devices": "cpu",
+    "threads": 1,
+    "bootstrap_samples": 100,
+}
+
+
+def train_golden(folder: Path) -> str:
+    """Train the golden run under `folder` and return its metrics_epoch.csv."""
+    from gainakt.data.simulate import simulate
+
+    simulate(folder / "data", students=120, skills=5, seed=3)
+    flags = [f"--{name}={value}" for name, value in PARAMETERS.items()]
+    subprocess.run(
+        [sys.executable, "-m", "gainakt", "train", f"--data={folder / 'data'}"]
+        + [f"--out={folder / 'out'}", "--quiet", *flags],
+        check=True,
+        capture_output=True,
+        env=os.environ | ANY_PROCESSOR,
+    )
+    (run,) = (folder / "out").iterdir()
+    return (run / "metrics_epoch.csv").read_text()
+
+
+def test_the_curve_is_reproduced_to_the_last_digit(tmp_path):
+    assert train_golden(tmp_path) == GOLDEN.read_text(), (
+        f"computed with torch {torch.__version__}; see CONTRIBUTING on renewing the golden curve"
+    )
+
+
+def test_every_term_takes_part_in_the_curve():
+    import csv
+
+    rows = list(csv.DictReader(GOLDEN.read_text().splitlines()))
+    for term in ("main", "constraint", "alignment", "lag", "retention"):
+        assert any(float(row[f"{term}_loss"]) != 0 for row in rows), term
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as temporary:
+        GOLDEN.write_text(train_golden(Path(temporary)))
+    print(f"renewed {GOLDEN}")
