@@ -8,7 +8,6 @@ import sys
 import time
 
 import pytest
-
 from conftest import TINY
 
 FLAGS = [f"--{name}={value}" for name, value in TINY.items() if name != "threads"]

@@ -55,9 +55,10 @@ def test_force_goes_on_and_records_that_it_did(tampered, gainakt):
     repeated = Path(result["folder"])
     (reason,) = json.loads((repeated / "comparison.json").read_text())["forced"]
     assert "config.json was changed" in reason
-    assert "forced although" in json.loads((repeated / "config.json").read_text())["experiment"][
-        "purpose"
-    ]
+    assert (
+        "forced although"
+        in json.loads((repeated / "config.json").read_text())["experiment"]["purpose"]
+    )
 
 
 def test_a_truncated_checkpoint_is_refused(run_copy, gainakt):

@@ -165,7 +165,10 @@ def _record_failure(
         results = summarise(folder, config, trainer, INTERRUPTED if interrupted else FAILED)
         results["reason"] = reason
         write_json(folder.results, results)
-        console.note(f"{results['status']}: {reason}")
+        if interrupted:
+            console.say(f"interrupted: {reason}; next: gainakt resume {folder.path}")
+        else:
+            console.note(f"failed: {reason}")  # the command line prints it
         write_readme(folder, config, results, run_checks(folder))
 
 

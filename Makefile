@@ -1,0 +1,60 @@
+# Each target does its own set-up. The set-up is done once, and again when what it reads changes.
+
+# the first Python of these that runs and is new enough; `make PYTHON=/path/to/python test` overrides
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$name && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo    train on simulated students: the first run, a few minutes"
+	@echo "make test    lint, types and every test"
+	@echo "make lint    lint and types alone"
+	@echo "make format  put the code in its canonical form"
+	@echo "make clean   remove what was built; never touches experiments/"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@if ! $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null; then \
+		if [ -z "$(PYTHON)" ]; then \
+			echo "Python 3.11 or newer is needed and none was found; install one, or name it:" >&2; \
+			echo "    make PYTHON=/path/to/python3.11 test" >&2; \
+			exit 1; \
+		fi; \
+		echo "making $(VENV) with $(PYTHON)"; \
+		$(PYTHON) -m venv --clear $(VENV) || { \
+			echo "could not make $(VENV); on Debian and Ubuntu, install python3-venv" >&2; \
+			exit 1; \
+		}; \
+	fi
+	@echo "installing GainAKT and what it needs into $(VENV); this is done once"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/gainakt train --config quickstart
+	@echo "the command line is $(BIN)/gainakt; to type gainakt alone: . $(BIN)/activate"
+
+test: lint
+	$(BIN)/pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf *.egg-info
+	find gainakt tests bench configs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
