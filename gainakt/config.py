@@ -28,6 +28,7 @@ from gainakt.errors import ConfigError
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Group(BaseModel):
@@ -45,7 +46,7 @@ class Group(BaseModel):
 class Runtime(Group):
     """How the run is carried out and the commands that repeat it."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    seed: Seed = 42
     """Seed of everything random in the run: initial weights, order of students, dropout."""
     monitor_freq: Positive = 50
     """Optimiser steps between two progress lines."""
@@ -58,7 +59,7 @@ class Runtime(Group):
     enable_cosine_perf_schedule: bool = False
     """Scale the two performance losses by half a cosine wave instead of a linear warm-up."""
     auto_shifted_eval: bool = True
-    """When training ends, evaluate the best checkpoint on the next answers of all validation students."""
+    """When training ends, evaluate the best checkpoint on all validation students' next answers."""
     deterministic: bool = True
     """Use only algorithms that repeat to the last bit on the same device and thread count."""
     command: str = ""
@@ -85,9 +86,9 @@ class Hardware(Group):
 class Seeds(Group):
     """The seeds of the experiment that this run is part of."""
 
-    primary: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    primary: Seed = 42
     """The seed of this run; the same as `seed`."""
-    all: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (42,)
+    all: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (42,)
     """Every seed of the experiment; `gainakt crossval` runs each of them."""
 
 
@@ -271,8 +272,39 @@ class GainAKT2ExpParameters(ModelParameters):
         return self
 
 
+class GainSumParameters(ModelParameters):
+    """Predictions that are exact sums of signed gains."""
+
+    d_model: Positive = 128
+    """Width of the question stream."""
+    n_heads: Positive = 8
+    """Attention heads; must divide d_model."""
+    n_block_heads: Positive = 4
+    """Heads of the block that reads the questions; must divide d_model, widths even."""
+    d_ff: Positive = 256
+    """Width of the block's feed-forward layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of units dropped in training."""
+    weights: Literal["in_context", "skills_only"] = "in_context"
+    """What the weight of an answer depends on: all of the past, or skills and positions alone."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        for name, heads, unit in (
+            ("n_heads", self.n_heads, 1),
+            ("n_block_heads", self.n_block_heads, 2),
+        ):
+            if self.d_model % (heads * unit):
+                raise ValueError(
+                    f"{name} = {heads} must divide d_model = {self.d_model} into parts"
+                    + (" of even width" if unit == 2 else "")
+                )
+        return self
+
+
 MODEL_PARAMETERS: dict[str, type[ModelParameters]] = {
     "gainakt2exp": GainAKT2ExpParameters,
+    "gainsum": GainSumParameters,
 }
 
 
@@ -388,7 +420,7 @@ _EXTRA_KEYS = {"override_applied", "config_hash"}
 
 def model_fields(name: str) -> dict[str, FieldInfo]:
     """Return the parameters of the registered model `name`."""
-    if name not in MODEL_PARAMETERS:
+    if not isinstance(name, str) or name not in MODEL_PARAMETERS:
         raise ConfigError(
             f"experiment.model = {name!r} is not a model{_suggestion(name, MODEL_PARAMETERS)}; "
             f"allowed: {', '.join(MODEL_PARAMETERS)}"
@@ -442,27 +474,36 @@ def load_config(source: str | Path | None, overrides: Mapping[str, Any] | None =
 
 def parse_config(values: Mapping[str, Any], where: str = "configuration") -> Config:
     """Validate nested values by group; see `load_config`."""
+    _check_groups(values, where)
     values = {key: value for key, value in values.items() if key not in _EXTRA_KEYS}
     chosen = values.get("experiment", {}).get("model", Experiment().model)
     model_fields(chosen)
     classes = {**GROUPS, "model": MODEL_PARAMETERS[chosen]}
     for group, content in values.items():
-        if group not in classes:
-            raise ConfigError(f"{where}: unknown group {group!r}{_suggestion(group, classes)}")
-        if not isinstance(content, Mapping):
-            raise ConfigError(f"{where}: group {group!r} must hold parameters by name")
         known = classes[group].model_fields
         for name in content:
             if name not in known:
                 near = _suggestion(name, known) or _suggestion(name, group_of())
                 raise ConfigError(f"{where}: unknown parameter {group}.{name}{near}")
     try:
-        built = {
+        built: dict[str, Any] = {
             group: _validate(cls, group, values.get(group, {})) for group, cls in classes.items()
         }
         return Config(**built)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error, '')}") from None
+
+
+def _check_groups(values: object, where: str) -> None:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: must hold groups of parameters, as config.json does")
+    for group, content in values.items():
+        if group in _EXTRA_KEYS:
+            continue
+        if group not in GROUPS:
+            raise ConfigError(f"{where}: unknown group {group!r}{_suggestion(group, GROUPS)}")
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"{where}: group {group!r} must hold parameters by name")
 
 
 def _validate(cls: type[Group], group: str, content: Mapping[str, Any]) -> Group:
@@ -495,7 +536,8 @@ def _seeds_follow(values: dict[str, Any], flat: Mapping[str, Any]) -> None:
         seeds["primary"] = seed
     if "seed" not in flat:
         values["runtime"]["seed"] = seed
-    if "all" not in flat and seed not in seeds.get("all", ()):
+    known = seeds.get("all", ())
+    if "all" not in flat and isinstance(known, list | tuple) and seed not in known:
         seeds["all"] = (seed,)
 
 
@@ -530,9 +572,8 @@ def _read(source: str | Path) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must hold groups of parameters, as config.json does")
-    return values
+    _check_groups(values, str(path))
+    return dict(values)
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -546,7 +587,11 @@ def flatten(config: Config) -> dict[str, Any]:
 
 def overridden(config: Config) -> dict[str, Any]:
     """Return the parameters whose value is not the default, by name."""
-    defaults = flatten(parse_config({"experiment": {"model": config.experiment.model}}))
+    # group by group: the defaults of all groups need not agree for every model
+    classes = {**GROUPS, "model": MODEL_PARAMETERS[config.experiment.model]}
+    defaults: dict[str, Any] = {}
+    for cls in classes.values():
+        defaults |= cls().model_dump(mode="json")
     return {
         name: value
         for name, value in flatten(config).items()

@@ -1,0 +1,273 @@
+"""GainSum: every prediction is a prior plus one signed gain for each past answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gainakt.config import Config, GainSumParameters
+from gainakt.data.batches import Batch
+from gainakt.models.attention import Dropout
+from gainakt.models.history import history_features, n_features
+from gainakt.models.interface import KnowledgeTracer, ModelOutput
+from gainakt.models.questions import QuestionBlock
+
+# Widest hidden layer of the features' network: they are few and coarse.
+FEATURE_WIDTH = 64
+EMBEDDING_SPREAD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Predictions taken apart: logits = prior + sum of contributions, up to rounding.
+
+    logits, prior: (N,) of the skill asked after each step.
+    contributions: one (rows, length, length) tensor for each rectangle of the batch; [r, t, i] is
+        what the answer at step i adds to the prediction made after step t, 0 for i > t.
+    """
+
+    logits: Tensor
+    prior: Tensor
+    contributions: tuple[Tensor, ...]
+
+
+class Evidence(NamedTuple):
+    """What the past says, whatever is asked.
+
+    tokens: (N, d) of the questions asked. keys: (N, H, d_h + 1). gains: (N, H), signed.
+    """
+
+    tokens: Tensor
+    keys: Tensor
+    gains: Tensor
+
+
+class Query(NamedTuple):
+    """What a question looks for: query (N, H, d_h + 1), scale (N, H), prior (N,)."""
+
+    query: Tensor
+    scale: Tensor
+    prior: Tensor
+
+
+def with_decay(query: Tensor, decay: Tensor) -> Tensor:
+    """Return (N, H, d_h + 1): query / sqrt(d_h), and its head's decay (H,) as one more column."""
+    column = decay[:, None].expand(len(query), -1, 1)
+    return torch.cat([query * query.shape[-1] ** -0.5, column], dim=-1)
+
+
+def with_position(keys: Tensor, position: Tensor) -> Tensor:
+    """Return (N, H, d_h + 1): keys, and the step's position (N,) as one more column.
+
+    A softmax ignores what its scores have in common, so decay * i, which the two extra columns add
+    to the product of query and key, serves for -decay * (t - i).
+    """
+    column = position[:, None, None].expand(-1, keys.shape[1], 1)
+    return torch.cat([keys, column.to(keys.dtype)], dim=-1)
+
+
+def attention_weights(query: Tensor, keys: Tensor, is_same: Tensor, same: Tensor) -> Tensor:
+    """Return the share of each past answer in the evidence, alpha (rows, H, T, T).
+
+    alpha_h(t, i) = softmax over the past i of
+    query(t, k) . key(i) / sqrt(d_h) - decay_h (t - i) + same_h [s_i = k].
+
+    Row t of the result is the question asked after step t, so its past is the steps up to t.
+
+    Args:
+        query, keys: (rows, H, T, d_h + 1), from `with_decay` and `with_position`.
+        is_same: (rows, T, T), 1 where the skill of step i is the one asked after step t.
+        same: (H,).
+    """
+    rows, heads, length, _ = query.shape
+    future = torch.full((length, length), -torch.inf, device=query.device).triu_(1)
+    bias = same[:, None, None] * is_same[:, None] + future
+    scores = torch.baddbmm(bias.flatten(0, 1), query.flatten(0, 1), keys.flatten(0, 1).mT)
+    weights: Tensor = scores.softmax(dim=-1).unflatten(0, (rows, heads))
+    return weights
+
+
+class GainSum(KnowledgeTracer):
+    """Attention that sums signed gains on the logit, with nothing else in the prediction.
+
+    logit(t, k) = prior(t, k) + sum over i < t of c(t, i),
+    c(t, i) = sum_h scale_h(t, k) alpha_h(t, i) sign(r_i) size_h(i, r_i),
+
+    with alpha from `attention_weights`, sign +1 for a right and -1 for a wrong answer, and scale
+    and size positive: a right answer never counts against the student, a wrong one never for.
+    A question token is its skill's embedding plus a network of the skill's history features; one
+    block turns the tokens into states, which give query, scale and prior; the state of interaction
+    i, before its answer, gives key and sizes.
+
+    `weights` = "in_context": states see past answers through the history features, keys and sizes
+    also through the interaction's own answer. "skills_only": all but the sign and the choice
+    between the two sizes depends on skills and positions alone, so the logit is non-decreasing in
+    every past answer.
+    """
+
+    def __init__(self, n_skills: int, parameters: GainSumParameters) -> None:
+        super().__init__()
+        p = parameters
+        self.n_skills = n_skills
+        self.n_heads = p.n_heads
+        self.reads_answers = p.weights == "in_context"
+        self.embed_skill = nn.Embedding(n_skills, p.d_model)
+        self.embed_answer = nn.Embedding(2 * n_skills, p.d_model) if self.reads_answers else None
+        self.features = nn.Sequential(
+            nn.Linear(n_features(self.reads_answers), FEATURE_WIDTH),
+            nn.GELU(),
+            nn.Linear(FEATURE_WIDTH, p.d_model),
+        )
+        self.block = QuestionBlock(p.d_model, p.n_block_heads, p.d_ff, p.dropout)
+        self.norm_question = nn.LayerNorm(p.d_model)
+        self.query = nn.Linear(p.d_model, p.d_model)
+        self.dropout = Dropout(p.dropout)
+        self.weigh = nn.Sequential(
+            nn.Linear(p.d_model, p.d_model), nn.GELU(), nn.Linear(p.d_model, p.n_heads + 1)
+        )
+        self.norm_interaction = nn.LayerNorm(p.d_model)
+        self.key_and_sizes = nn.Linear(p.d_model, p.d_model + 2 * p.n_heads)
+        # heads start from a memory of hundreds of steps down to a few
+        self.decay = nn.Parameter(torch.linspace(-6.0, -1.0, p.n_heads))
+        self.same = nn.Parameter(torch.linspace(0.0, 2.0, p.n_heads))
+        self.offset = nn.Embedding(n_skills, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=EMBEDDING_SPREAD)
+        nn.init.zeros_(self.offset.weight)
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Return the logits (N,) of a batch; mastery and contributions are given on request."""
+        tokens = self._tokens(batch, batch.next_skill)
+        states = self.block(batch, tokens)
+        evidence = self._evidence(batch, tokens, states)
+        return ModelOutput(self._logits(batch, evidence, states, batch.next_skill))
+
+    def mastery(self, batch: Batch, skills: Tensor | None = None) -> Tensor:
+        """Return sigmoid(logit(t, k)) after every step, as if k were asked next.
+
+        Args:
+            batch: N steps.
+            skills: (M,) int64, the skills wanted; all K by default.
+
+        Returns:
+            (N, M) in [0, 1].
+        """
+        evidence = self._evidence_of(batch)
+        wanted = range(self.n_skills) if skills is None else skills.tolist()
+        return torch.stack(
+            [
+                self._logits(batch, evidence, states, asked).sigmoid()
+                for states, asked in self._asked(batch, evidence, wanted)
+            ],
+            dim=-1,
+        )
+
+    def explain(self, batch: Batch, skill: int | None = None) -> Explanation:
+        """Return the predictions of a batch taken apart.
+
+        Args:
+            batch: N steps.
+            skill: explain this skill's logit after every step; by default the skill asked next.
+        """
+        evidence = self._evidence_of(batch)
+        if skill is None:
+            states, asked = self.block(batch, evidence.tokens), batch.next_skill
+        else:
+            states, asked = next(self._asked(batch, evidence, [skill]))
+        question = self._question(states, asked)
+        contributions: list[Tensor] = []
+
+        def collect(*views: Tensor) -> Tensor:
+            query, keys, skills, wanted, scale, gains = views
+            alpha = self._alpha(query, keys, skills, wanted)
+            shares = alpha * scale.transpose(1, 2)[..., None] * gains.transpose(1, 2)[:, :, None]
+            contributions.append(shares.sum(dim=1))
+            return contributions[-1].sum(dim=-1)
+
+        total = batch.by_rectangle(
+            collect,
+            question.query,
+            evidence.keys,
+            batch.skill,
+            asked,
+            question.scale,
+            evidence.gains,
+        )
+        return Explanation(question.prior + total, question.prior, tuple(contributions))
+
+    def _tokens(self, batch: Batch, asked: Tensor) -> Tensor:
+        features = history_features(batch, asked, self.n_skills, answers=self.reads_answers)
+        tokens: Tensor = self.dropout(self.embed_skill(asked)) + self.features(features)
+        return tokens
+
+    def _asked(
+        self, batch: Batch, evidence: Evidence, skills: list[int] | range
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the states (N, d) and the skills (N,) if each of `skills` were asked instead."""
+        for skill in skills:
+            asked = torch.full_like(batch.next_skill, skill)
+            yield self.block.instead(batch, evidence.tokens, self._tokens(batch, asked)), asked
+
+    def _evidence_of(self, batch: Batch) -> Evidence:
+        tokens = self._tokens(batch, batch.next_skill)
+        return self._evidence(batch, tokens, self.block(batch, tokens))
+
+    def _evidence(self, batch: Batch, tokens: Tensor, states: Tensor) -> Evidence:
+        # the state of interaction i is that of the question asked after step i - 1
+        before = torch.cat([states.new_zeros(1, states.shape[-1]), states[:-1]])
+        first = self.embed_skill(batch.skill)
+        interaction = torch.where((batch.position == 0)[:, None], first, before)
+        if self.embed_answer is not None:
+            answer = self.embed_answer(batch.skill + self.n_skills * batch.response)
+            interaction = interaction + self.dropout(answer)
+        joint = self.key_and_sizes(self.norm_interaction(interaction)).float()
+        keys, if_right, if_wrong = joint.split(
+            [joint.shape[-1] - 2 * self.n_heads, self.n_heads, self.n_heads], dim=-1
+        )
+        right = batch.response[:, None] == 1
+        gains = torch.where(right, F.softplus(if_right), -F.softplus(if_wrong))
+        keys = with_position(keys.unflatten(-1, (self.n_heads, -1)), batch.position)
+        return Evidence(tokens, keys, gains)
+
+    def _question(self, states: Tensor, asked: Tensor) -> Query:
+        states = self.norm_question(states)
+        scale, prior = self.weigh(states).float().split([self.n_heads, 1], dim=-1)
+        prior = (prior + self.offset(asked)).squeeze(-1)
+        query = self.query(states).float().unflatten(-1, (self.n_heads, -1))
+        return Query(with_decay(query, F.softplus(self.decay)), F.softplus(scale), prior)
+
+    def _alpha(self, query: Tensor, keys: Tensor, skill: Tensor, asked: Tensor) -> Tensor:
+        # in float32 whatever the dense layers compute in: the sum must be exact
+        with torch.autocast(query.device.type, enabled=False):
+            return attention_weights(
+                query.transpose(1, 2),
+                keys.transpose(1, 2),
+                (asked[:, :, None] == skill[:, None]).float(),
+                self.same,
+            )
+
+    def _logits(self, batch: Batch, evidence: Evidence, states: Tensor, asked: Tensor) -> Tensor:
+        question = self._question(states, asked)
+
+        def add_up(*views: Tensor) -> Tensor:
+            query, keys, skills, wanted, gains = views
+            alpha = self._alpha(query, keys, skills, wanted)
+            with torch.autocast(query.device.type, enabled=False):
+                return (alpha @ gains.transpose(1, 2)[..., None]).squeeze(-1).transpose(1, 2)
+
+        sums = batch.by_rectangle(
+            add_up, question.query, evidence.keys, batch.skill, asked, evidence.gains
+        )
+        return question.prior + (question.scale * sums).sum(dim=-1)
+
+
+def build(config: Config, n_skills: int) -> GainSum:
+    """Build the model from a configuration; see the registry in `gainakt.models`."""
+    assert isinstance(config.model, GainSumParameters)
+    return GainSum(n_skills, config.model)

@@ -1,0 +1,282 @@
+"""What a student's past says about a skill, in numbers: the history features of GainSum.
+
+Two ways lead to the same numbers, `past_of_batch` over whole sequences and `HistoryState` one
+answer at a time; `describe` turns either into features, so their meaning is written once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gainakt.data.batches import Batch
+
+RECENT = 5
+SKILL_RATES = (0.6, 0.85)
+OVERALL_RATES = (0.7, 0.95)
+# Builders of skills stop after three right answers in a row, so small cases matter one by one.
+SMALL_COUNTS = (1, 2, 3, 4)
+SMALL_STREAKS = (-3, -2, -1, 1, 2, 3)
+MASTERY_RUN = 3
+
+N_SKILL_FEATURES = 10 + 2 * len(SMALL_COUNTS)
+N_ANSWER_FEATURES = 3 + len(SMALL_STREAKS) + len(SKILL_RATES) + RECENT + len(OVERALL_RATES)
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """The past of a skill that is asked after a step; float tensors of one shape (*).
+
+    From skills and positions alone:
+        steps: interactions so far. attempts: those on the skill.
+        gap: steps since the skill's last attempt, 0 if it was the last interaction or never.
+        run: length of the current run of one skill, if it is this skill, else 0.
+        runs: earlier runs that ended. last_run: log length of the last of them. log_runs: sum of
+        their log lengths. short_runs: those of three interactions, the length of a skill mastered
+        without a mistake.
+    From answers, coded -1 and +1:
+        right: right answers on the skill. streak: equal answers at its end, signed.
+        averages (*, 2): exponential averages over the skill's answers; recent (*, 5): its last
+        answers, the latest first, 0 where there is none; overall (*, 2): averages over all answers.
+    """
+
+    steps: Tensor
+    attempts: Tensor
+    gap: Tensor
+    run: Tensor
+    runs: Tensor
+    last_run: Tensor
+    log_runs: Tensor
+    short_runs: Tensor
+    right: Tensor
+    streak: Tensor
+    averages: Tensor
+    recent: Tensor
+    overall: Tensor
+
+
+def n_features(answers: bool) -> int:
+    """Return F, the number of features with or without those that read answers."""
+    return N_SKILL_FEATURES + (N_ANSWER_FEATURES if answers else 0)
+
+
+def describe(past: Past, *, answers: bool) -> Tensor:
+    """Return the features (*, F) of a past; without `answers`, of skills and positions alone."""
+    ended = past.runs + 1
+    columns = [
+        past.steps.log1p(),
+        past.attempts.log1p(),
+        (past.attempts == 0).float(),
+        past.gap.log1p(),
+        past.run.log1p(),
+        (past.run > 0).float(),
+        past.runs.log1p(),
+        past.last_run,
+        past.log_runs / ended,
+        past.short_runs / ended,
+        *((past.attempts == count).float() for count in SMALL_COUNTS),
+        *((past.run == count).float() for count in SMALL_COUNTS),
+    ]
+    if answers:
+        columns += [
+            past.right.log1p(),
+            (past.attempts - past.right).log1p(),
+            past.streak.sign() * past.streak.abs().log1p(),
+            *((past.streak == streak).float() for streak in SMALL_STREAKS),
+            *past.averages.unbind(-1),
+            *past.recent.unbind(-1),
+            *past.overall.unbind(-1),
+        ]
+    return torch.stack(columns, dim=-1)
+
+
+def history_features(batch: Batch, asked: Tensor, n_skills: int, *, answers: bool) -> Tensor:
+    """Return the features (*, F) of the skills asked after each step of a batch.
+
+    Args:
+        batch: N steps.
+        asked: (N,) or (N, M) int64, skills in question after each step.
+        n_skills: K.
+        answers: whether answers may be read.
+    """
+    return describe(past_of_batch(batch, asked, n_skills), answers=answers)
+
+
+def past_of_batch(batch: Batch, asked: Tensor, n_skills: int) -> Past:
+    """Return the past of the skills asked after each step, from that step and those before it.
+
+    Nothing loops over time: steps are sorted by (sequence, skill), where counts, streaks and
+    averages are scans within a group, and the last attempt of any skill is a binary search.
+
+    Args:
+        batch: N steps.
+        asked: (N,) or (N, M) int64.
+        n_skills: K.
+    """
+    span = int(batch.position.max()) + 1
+    group = batch.sequence * n_skills + batch.skill
+    key, order = (group * span + batch.position).sort()
+    first = _last_true(_changes(group[order]))
+    occurrence = _index(key) - first
+    answer = batch.response[order]
+    signed = (2 * answer - 1).float()
+    streak_start = _last_true(_changes(group[order]) | _changes(answer))
+    recent = torch.stack([_earlier(signed, lag, occurrence) for lag in range(RECENT)], dim=-1)
+
+    per_step = (slice(None),) + (None,) * (asked.dim() - 1)
+    wanted = batch.sequence[per_step] * n_skills + asked
+    found = torch.searchsorted(key, wanted * span + batch.position[per_step], right=True) - 1
+    last = found.clamp(min=0)
+    seen = ((found >= 0) & (key[last] // span == wanted)).float()
+    gap = batch.position[per_step] - key[last] % span
+
+    def of_skill(values: Tensor) -> Tensor:
+        latest = values[last].float()
+        return latest * seen.reshape(seen.shape + (1,) * (latest.dim() - seen.dim()))
+
+    def of_step(values: Tensor) -> Tensor:
+        values = values.float()
+        return values[per_step].expand(asked.shape + values.shape[1:])
+
+    run, ended, length = _runs(batch)
+    begin = _last_true(batch.position == 0)
+    runs = _count(ended, begin)
+    log_length = torch.where(ended, length.float().log(), 0.0)
+    return Past(
+        steps=of_step(batch.position + 1),
+        attempts=of_skill(occurrence + 1),
+        gap=gap * seen,
+        run=of_step(run) * (asked == batch.skill[per_step]),
+        runs=of_step(runs),
+        last_run=of_step(torch.where(runs > 0, log_length[_last_true(ended)], 0.0)),
+        log_runs=of_step(_decayed_sums(log_length, batch.position, (1.0,)).squeeze(-1)),
+        short_runs=of_step(_count(ended & (length == MASTERY_RUN), begin)),
+        right=of_skill(_count(answer == 1, first)),
+        streak=of_skill((_index(key) - streak_start + 1) * signed),
+        averages=of_skill(_averages(signed, occurrence, SKILL_RATES)),
+        recent=of_skill(recent),
+        overall=of_step(_averages((2 * batch.response - 1).float(), batch.position, OVERALL_RATES)),
+    )
+
+
+class HistoryState:
+    """One student's past, kept up to date answer by answer in constant time and memory."""
+
+    def __init__(self, n_skills: int) -> None:
+        self.steps = 0
+        self.current: int | None = None
+        self.run = 0
+        self.runs = 0
+        self.last_run = 0.0
+        self.log_runs = 0.0
+        self.short_runs = 0
+        self.overall = torch.zeros(len(OVERALL_RATES))
+        self.last_step = torch.zeros(n_skills)
+        self.attempts = torch.zeros(n_skills)
+        self.right = torch.zeros(n_skills)
+        self.streak = torch.zeros(n_skills)
+        self.averages = torch.zeros(n_skills, len(SKILL_RATES))
+        self.recent = torch.zeros(n_skills, RECENT)
+
+    def observe(self, skill: int, response: int) -> None:
+        """Take in the answer (0 or 1) to a question on `skill`."""
+        signed = 2.0 * response - 1.0
+        if self.current is not None and self.current != skill:
+            self.runs += 1
+            self.last_run = math.log(self.run)
+            self.log_runs += self.last_run
+            self.short_runs += self.run == MASTERY_RUN
+        self.run = self.run + 1 if self.current == skill else 1
+        self.current = skill
+        self.steps += 1
+        self.last_step[skill] = self.steps
+        self.attempts[skill] += 1
+        self.right[skill] += response
+        goes_on = self.streak[skill] * signed > 0
+        self.streak[skill] = self.streak[skill] + signed if goes_on else signed
+        self.recent[skill] = torch.cat([torch.tensor([signed]), self.recent[skill, :-1]])
+        self.averages[skill] = _renew(self.averages[skill], signed, SKILL_RATES)
+        self.overall = _renew(self.overall, signed, OVERALL_RATES)
+
+    def past(self) -> Past:
+        """Return the past of every skill, tensors of shape (K, ...)."""
+        skills = torch.arange(len(self.attempts))
+
+        def everywhere(value: float) -> Tensor:
+            return torch.full(skills.shape, float(value))
+
+        return Past(
+            steps=everywhere(self.steps),
+            attempts=self.attempts.clone(),
+            gap=(self.steps - self.last_step) * (self.attempts > 0),
+            run=self.run * (skills == (-1 if self.current is None else self.current)).float(),
+            runs=everywhere(self.runs),
+            last_run=everywhere(self.last_run),
+            log_runs=everywhere(self.log_runs),
+            short_runs=everywhere(self.short_runs),
+            right=self.right.clone(),
+            streak=self.streak.clone(),
+            averages=self.averages.clone(),
+            recent=self.recent.clone(),
+            overall=self.overall.expand(len(skills), -1),
+        )
+
+
+def _renew(average: Tensor, value: float, rates: tuple[float, ...]) -> Tensor:
+    rate = torch.tensor(rates)
+    return rate * average + (1 - rate) * value
+
+
+def _index(like: Tensor) -> Tensor:
+    return torch.arange(len(like), device=like.device)
+
+
+def _changes(values: Tensor) -> Tensor:
+    """Where a value differs from the one before it; the first always does."""
+    return torch.cat([values.new_ones(1, dtype=torch.bool), values[1:] != values[:-1]])
+
+
+def _last_true(flags: Tensor) -> Tensor:
+    """For each place the index of the last True up to it (0 before the first)."""
+    return torch.where(flags, _index(flags), 0).cummax(0).values
+
+
+def _count(flags: Tensor, first: Tensor) -> Tensor:
+    """How many are True from place `first` of the group up to each place."""
+    # whole numbers: what other groups hold must not reach this one through rounding
+    total = flags.long().cumsum(0)
+    return total - total[first] + flags[first].long()
+
+
+def _earlier(values: Tensor, lag: int, occurrence: Tensor) -> Tensor:
+    """The value `lag` places before within the group, 0 where there is none."""
+    shifted = torch.cat([values.new_zeros(values[:lag].shape), values[: max(len(values) - lag, 0)]])
+    mask = (occurrence >= lag).reshape((-1,) + (1,) * (values.dim() - 1))
+    return torch.where(mask, shifted, 0.0)
+
+
+def _averages(values: Tensor, occurrence: Tensor, rates: tuple[float, ...]) -> Tensor:
+    weights = torch.tensor([1 - rate for rate in rates], device=values.device)
+    return _decayed_sums(values, occurrence, rates) * weights
+
+
+def _decayed_sums(values: Tensor, occurrence: Tensor, rates: tuple[float, ...]) -> Tensor:
+    """(N, C) of y_j = x_j + rate_c y_{j-1} within each group, in log2(longest group) doublings."""
+    rate = torch.tensor(rates, device=values.device)
+    sums = values[:, None].expand(-1, len(rates))
+    reach, longest = 1, int(occurrence.max()) + 1
+    while reach < longest:
+        sums = sums + rate**reach * _earlier(sums, reach, occurrence)
+        reach *= 2
+    return sums
+
+
+def _runs(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The current run's length; whether a run ended just before; and the length of that one."""
+    new = _changes(batch.skill) | (batch.position == 0)
+    run = _index(new) - _last_true(new) + 1
+    before = torch.cat([run.new_ones(1), run[:-1]])
+    return run, new & (batch.position > 0), before
