@@ -46,7 +46,7 @@ def train(data: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for_folder(out: Path, process: subprocess.Popen[bytes]) -> Path:
-    """Return the run's folder once its record of the data is there: the last file before training."""
+    """Return the run's folder once the last file before training is there: data.json."""
     while process.poll() is None:
         for found in out.glob("*/data.json"):
             return found.parent

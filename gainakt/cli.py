@@ -315,7 +315,7 @@ def evaluate(
     For example: `gainakt evaluate experiments/20260101_120000_gainakt2exp_run --split test`.
     """
     from gainakt.experiment.console import RunConsole
-    from gainakt.experiment.run import evaluate as evaluate_run
+    from gainakt.experiment.evaluate import evaluate as evaluate_run
 
     with RunConsole(quiet) as console:
         metrics = evaluate_run(_find(run), split, console, data)

@@ -181,7 +181,7 @@ DAMAGES: dict[str, tuple[str, Damage, str]] = {
     "config parameter changed": (
         CONFIG,
         having("config.json", 0.5, "training", "learning_rate"),
-        "a parameter was changed after the run",
+        "config.json was changed",
     ),
     "config parameter changed that the hash leaves out": (
         CONFIG,

@@ -90,6 +90,7 @@ def test_it_evaluates_test_students_by_the_best_checkpoint(
     run_copy: Path, gainakt: Callable[..., Outcome], tiny_data: Path
 ) -> None:
     """A short history, read by the best checkpoint alone, gets the table's probabilities."""
+    (run_copy / "model_last.safetensors").unlink()
     gainakt("evaluate", run_copy)
     found = predictions(run_copy, "test")
     data = load_dataset(tiny_data)
@@ -158,7 +159,7 @@ def test_data_that_changed_since_are_refused(
     simulate(tmp_path / "data", students=60, skills=4, seed=2)
     moved_to(run_copy, tmp_path / "data")
     told = refusal(run_copy, gainakt("evaluate", run_copy))
-    assert f"{tmp_path / 'data'} is not the data this run learnt from" in told
+    assert f"the data at {tmp_path / 'data'} are not those of the run" in told
     assert "name them with --data" in told
 
 

@@ -1,4 +1,4 @@
-"""`gainakt reproduce`: repeats from the folder alone, and refuses what does not match its records."""
+"""`gainakt reproduce` repeats from the folder alone and refuses what does not match it."""
 
 import json
 import shutil

@@ -35,7 +35,7 @@ from gainakt.experiment.folder import (
     read_json,
     read_text,
 )
-from gainakt.experiment.provenance import file_hash
+from gainakt.experiment.records import checkpoint_problems, config_problems
 from gainakt.models import BUILDERS
 from gainakt.training.checkpoint import load_checkpoint
 
@@ -84,6 +84,10 @@ def _require(holds: bool, reason: str) -> None:
         raise Failure(reason)
 
 
+def _refuse(problems: list[str]) -> None:
+    _require(not problems, "; ".join(problems))
+
+
 def _folder_name(folder: RunFolder) -> None:
     models = "|".join(map(re.escape, BUILDERS))
     match = re.fullmatch(rf"(\d{{8}}_\d{{6}})_({models})_([A-Za-z0-9][\w.-]*)", folder.path.name)
@@ -109,12 +113,7 @@ def _config(folder: RunFolder) -> None:
         missing = [name for name in known if name not in content[group]]
         _require(not missing, f"parameter {group}.{missing[0] if missing else ''} is missing")
     config = parse_config(content, "config.json")
-    recorded, actual = content.get("config_hash"), config_hash(config)
-    _require(
-        recorded == actual,
-        f"config_hash is {str(recorded)[:12]}..., but the values hash to {actual[:12]}...: "
-        "a parameter was changed after the run",
-    )
+    _refuse(config_problems(folder, config))
     listed, found = content.get("override_applied"), overridden(config)
     _require(listed == found, f"override_applied is {listed}, but the values give {found}")
     _require(bool(config.runtime.command), "runtime.command is empty")
@@ -135,13 +134,9 @@ def _script(folder: RunFolder) -> None:
 
 
 def _checkpoints(folder: RunFolder) -> None:
-    recorded = read_json(folder.results)["checkpoints"]
     for path in (folder.best, folder.last):
         load_checkpoint(path).model()
-        _require(
-            recorded.get(path.name) == file_hash(path),
-            f"{path.name} is not the file that the run wrote: its hash differs from results.json",
-        )
+    _refuse(checkpoint_problems(folder, read_json(folder.results)))
 
 
 def _metrics(folder: RunFolder) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from gainakt.config import FILLED_BY_RUN, Config, flatten, parse_config
+from gainakt.config import FILLED_BY_RUN, flatten
 from gainakt.errors import ExperimentError
 from gainakt.evaluation.significance import Difference, Summary, paired_bootstrap, summarise_runs
 from gainakt.experiment.folder import RunFolder, read_json
+from gainakt.experiment.records import recorded_config
 from gainakt.training.checkpoint import load_checkpoint
 
 DEFAULT_TOLERANCE = 1e-4
@@ -206,11 +207,6 @@ def _largest_weight_difference(a: RunFolder, b: RunFolder) -> float | None:
     if shapes[0] != shapes[1]:
         return None
     return max(float((weights_a[n] - weights_b[n]).abs().max()) for n in weights_a)
-
-
-def recorded_config(run: RunFolder) -> Config:
-    """Return the configuration that a run recorded."""
-    return parse_config(read_json(run.config), "config.json")
 
 
 def _settings(a: RunFolder, b: RunFolder) -> dict[str, tuple[Any, Any]]:

@@ -5,23 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from gainakt.config import Config, config_hash
-from gainakt.data.interactions import Dataset, load_dataset
-from gainakt.errors import DataError, ExperimentError
+from gainakt.config import Config
+from gainakt.errors import ExperimentError
 from gainakt.experiment import provenance
 from gainakt.experiment.compare import (
     Comparison,
     Verdict,
     compare_two,
     differences,
-    recorded_config,
 )
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.folder import COMPLETED, RunFolder, read_json, write_json
+from gainakt.experiment.records import (
+    checkpoint_problems,
+    config_problems,
+    data_problems,
+    recorded_config,
+    recorded_data,
+)
 from gainakt.experiment.run import RunResult, carry_out, make_trainer, train
 from gainakt.training.accelerate import prepare_machine
 from gainakt.training.checkpoint import load_state
@@ -45,9 +49,9 @@ def resume(
         console.say(f"{folder.path.name} is finished; there is nothing to resume")
         return None
     config = recorded_config(folder)
-    problems = [*_config_problems(folder, config)]
+    problems = [*config_problems(folder, config)]
     dataset = recorded_data(folder, data)
-    problems += _data_problems(folder, dataset)
+    problems += data_problems(folder, dataset)
     if problems:
         raise ExperimentError(f"{folder.path.name} cannot be resumed: {'; '.join(problems)}")
     device = prepare_machine(config)
@@ -114,9 +118,9 @@ def reproduce(
     config = recorded_config(folder)
     dataset = recorded_data(folder, data)
     problems = [
-        *_config_problems(folder, config),
-        *_data_problems(folder, dataset),
-        *_checkpoint_problems(folder, results),
+        *config_problems(folder, config),
+        *data_problems(folder, dataset),
+        *checkpoint_problems(folder, results),
     ]
     if problems and not force:
         raise ExperimentError(
@@ -155,51 +159,6 @@ def reproduced(reproduction: Reproduction) -> bool:
     """Return whether the repetition confirms the original."""
     comparison = reproduction.comparison
     return comparison is not None and comparison.verdict is not Verdict.DIFFERENT
-
-
-def recorded_data(folder: RunFolder, elsewhere: Path | None = None) -> Dataset:
-    """Load the data that a run recorded.
-
-    Raises:
-        DataError: they are not there any more, or damaged.
-    """
-    where = elsewhere or Path(read_json(folder.data)["path"])
-    if not where.is_dir():
-        raise DataError(
-            f"the data of this run are not at {where} any more; say where they are with --data DIR"
-        )
-    return load_dataset(where)
-
-
-def _config_problems(folder: RunFolder, config: Config) -> list[str]:
-    recorded, actual = read_json(folder.config).get("config_hash"), config_hash(config)
-    if recorded == actual:
-        return []
-    return [
-        f"config.json was changed: its values hash to {actual[:12]}..., it recorded "
-        f"{str(recorded)[:12]}..."
-    ]
-
-
-def _data_problems(folder: RunFolder, dataset: Dataset) -> list[str]:
-    recorded = read_json(folder.data)["manifest"]["interactions_sha256"]
-    actual = dataset.manifest["interactions_sha256"]
-    if recorded == actual:
-        return []
-    return [
-        f"the data at {dataset.path} are not those of the run: their hash is {actual[:12]}..., "
-        f"data.json recorded {recorded[:12]}..."
-    ]
-
-
-def _checkpoint_problems(folder: RunFolder, results: dict[str, Any]) -> list[str]:
-    problems = []
-    for path in (folder.best, folder.last):
-        if not path.is_file():
-            problems.append(f"{path.name} is missing")
-        elif provenance.file_hash(path) != results["checkpoints"].get(path.name):
-            problems.append(f"{path.name} is not the file that the run wrote: its hash differs")
-    return problems
 
 
 def _say_environment(folder: RunFolder, config: Config, console: RunConsole) -> None:

@@ -13,26 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from gainakt.config import Config
 from gainakt.data.batches import chunk_sequences
 from gainakt.data.interactions import Dataset, load_dataset
-from gainakt.errors import DataError, ExperimentError, GainaktError
+from gainakt.errors import DataError, GainaktError
 from gainakt.evaluation.consistency import final_consistency
-from gainakt.evaluation.protocol import Scores, evaluate_split, with_skills_of
 from gainakt.evaluation.readout import read_out
 from gainakt.experiment import commands, provenance
 from gainakt.experiment.checklist import Check, run_checks
 from gainakt.experiment.console import RunConsole, duration
+from gainakt.experiment.evaluate import score, write_scores
 from gainakt.experiment.folder import (
     COMPLETED,
     FAILED,
     INTERRUPTED,
     RUNNING,
     RunFolder,
-    read_json,
     write_json,
 )
 from gainakt.experiment.readme import write_readme
@@ -292,82 +290,6 @@ def check_trainable(dataset: Dataset, config: Config) -> None:
             )
 
 
-def open_run(
-    run: RunFolder, data: Path | None = None
-) -> tuple[Checkpoint, Dataset, dict[str, Any]]:
-    """Return a run's best checkpoint, the data set it learnt from, and that data's manifest.
-
-    Args:
-        run: the experiment folder.
-        data: a prepared data set to use in place of the recorded one.
-
-    Raises:
-        ExperimentError, DataError: something is missing, damaged, or other data than recorded.
-    """
-    checkpoint = load_checkpoint(run.best)
-    try:
-        recorded = read_json(run.data)
-        where, manifest = data or Path(recorded["path"]), dict(recorded["manifest"])
-        manifest["interactions_sha256"]
-    except (LookupError, TypeError, ValueError):
-        raise ExperimentError(f"{run.data} does not hold the data's path and manifest") from None
-    if not where.is_dir():
-        raise DataError(
-            f"the data of this run are not at {where} any more; say where they are with --data DIR"
-        )
-    return checkpoint, load_dataset(where), manifest
-
-
-def evaluate(
-    folder: RunFolder, split: str, console: RunConsole, data: Path | None = None
-) -> dict[str, Any]:
-    """Score a run's best checkpoint on a split; write metrics and every prediction.
-
-    Args:
-        folder: the run.
-        split: valid or test.
-        console: where to report.
-        data: a prepared data set in place of the recorded one.
-    """
-    checkpoint, dataset, record = open_run(folder, data)
-    same = dataset.manifest["interactions_sha256"] == record["interactions_sha256"]
-    if data is None and not same:
-        raise DataError(
-            f"{dataset.path} is not the data this run learnt from: its hash is not in data.json; "
-            "to evaluate on other data, name them with --data"
-        )
-    device = prepare_machine(checkpoint.config)
-    scores = _score(checkpoint, dataset, split, device)
-    metrics = {**scores.metrics, "epoch": checkpoint.epoch, "same_data_as_training": same}
-    _write_scores(folder, split, Scores(metrics, scores.predictions))
-    console.say(f"metrics: {folder.evaluation(split)}")
-    console.say(f"predictions: {folder.predictions(split)}")
-    return metrics
-
-
-def _score(checkpoint: Checkpoint, dataset: Dataset, split: str, device: torch.device) -> Scores:
-    config = checkpoint.config
-    return evaluate_split(
-        checkpoint.model().to(device),
-        with_skills_of(dataset, checkpoint.skill_ids),
-        split,
-        config.data.fold,
-        config.model.seq_len,
-        config.evaluation,
-        device,
-        precision(config, device),
-    )
-
-
-def _write_scores(folder: RunFolder, split: str, scores: Scores) -> None:
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(scores.predictions, sink, compression="zstd")
-    write_atomically(folder.predictions(split), sink.getvalue().to_pybytes())
-    write_json(folder.evaluation(split), scores.metrics)
-
-
 def _final_results(
     folder: RunFolder,
     config: Config,
@@ -386,7 +308,7 @@ def _final_results(
     )
     final = final_consistency(readout, config.evaluation.bootstrap_samples, config.runtime.seed)
     if config.runtime.auto_shifted_eval:
-        _write_scores(folder, "valid", _score(best, dataset, "valid", trainer.device))
+        write_scores(folder, "valid", score(best, dataset, "valid", trainer.device))
     return {
         "mastery_corr": final["mastery_correlation"],
         "gain_corr": final["gain_correlation"],
@@ -495,6 +417,3 @@ def stop_on_interrupt(console: RunConsole) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-__all__ = ["ExperimentError", "RunResult", "evaluate", "open_run", "train"]
