@@ -103,10 +103,14 @@ class Batch:
 
         Padding stands at the right end only, so whatever looks backwards never meets it.
         """
+        sizes = [rows * length for _, rows, length in self.rectangles]
+        # split, not slices: the gradient of a split is one concatenation, that of each slice a
+        # whole tensor of zeros
+        pieces = zip(*(t.split(sizes) for t in tensors), strict=True)
         parts = []
-        for start, rows, length in self.rectangles:
-            views = (t[start : start + rows * length].unflatten(0, (rows, length)) for t in tensors)
-            parts.append(function(*views).flatten(0, 1))
+        for (_, rows, length), views in zip(self.rectangles, pieces, strict=True):
+            shaped = (view.unflatten(0, (rows, length)) for view in views)
+            parts.append(function(*shaped).flatten(0, 1))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
