@@ -117,6 +117,12 @@ class Training(Group):
     """Learning rate over the run: constant, or a cosine that falls to zero at the last step."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Optimiser steps over which the learning rate rises from zero."""
+    teachers: Annotated[int, Field(ge=0)] = 0
+    """Models of other seeds, trained first on the same students, that the model learns from."""
+    teacher_epochs: Positive = 4
+    """Epochs of each teacher."""
+    teacher_weight: Share = 0.8
+    """Share of the teachers' mean prediction in what is learnt; the answer itself has the rest."""
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the moving average of the weights that is evaluated and saved; 0 turns it off."""
 

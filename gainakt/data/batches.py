@@ -42,6 +42,7 @@ class Sequences:
     `skills`, `responses` and `orders` are the data set's flat arrays; piece i covers
     `starts[i] : starts[i] + lengths[i]` and belongs to student `students[i]`. Targets of a piece
     before step `score_from[i]` are context only and are not scored (see `window_sequences`).
+    `soft_answers` are what the main loss learns in place of the responses, where there are any.
     """
 
     skills: IntArray
@@ -51,6 +52,7 @@ class Sequences:
     lengths: IntArray
     students: IntArray
     score_from: IntArray
+    soft_answers: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -71,6 +73,7 @@ class Batch:
     skill, response, position, sequence: (N,) int64; `sequence` indexes the Sequences it came from.
     valid: (N,) bool, False on padding.
     next_skill, next_response: (N,) int64, what the step's state has to predict.
+    target: (N,) float32, what the main loss learns: the next response, or softer (see Sequences).
     has_next: (N,) bool, True where that answer exists and may be scored.
     """
 
@@ -81,6 +84,7 @@ class Batch:
     valid: Tensor
     next_skill: Tensor
     next_response: Tensor
+    target: Tensor
     has_next: Tensor
     rectangles: tuple[Rectangle, ...]
 
@@ -157,7 +161,10 @@ def window_sequences(dataset: Dataset, students: IntArray, seq_len: int, stride:
         dataset.skills,
         dataset.responses,
         dataset.column(ORDER),
-        *(np.asarray(column, dtype=np.int64) for column in (starts, lengths, owner, score_from)),
+        np.asarray(starts, dtype=np.int64),
+        np.asarray(lengths, dtype=np.int64),
+        np.asarray(owner, dtype=np.int64),
+        np.asarray(score_from, dtype=np.int64),
     )
 
 
@@ -225,6 +232,8 @@ def make_batch(sequences: Sequences, index: IntArray) -> Batch:
     new_question = sequences.orders[following] != sequences.orders[source]
     has_next = ~is_last & new_question & (position >= flat["score_from"])
 
+    answers = sequences.responses if sequences.soft_answers is None else sequences.soft_answers
+
     def integers(values: IntArray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
 
@@ -236,6 +245,7 @@ def make_batch(sequences: Sequences, index: IntArray) -> Batch:
         valid=torch.from_numpy(position < flat["length"]),
         next_skill=integers(sequences.skills[following]),
         next_response=integers(sequences.responses[following]),
+        target=torch.from_numpy(answers[following].astype(np.float32)),
         has_next=torch.from_numpy(has_next),
         rectangles=tuple(rectangles),
     )

@@ -168,6 +168,10 @@ class RunFolder:
         """comparison.json: of a repeated run with its original."""
         return self.path / "comparison.json"
 
+    def teacher(self, number: int) -> Path:
+        """Predictions of the training answers by teacher `number`, from 1."""
+        return self.path / f"teacher_{number}.npy"
+
     @property
     def readme(self) -> Path:
         """README.md: for a reader."""

@@ -127,6 +127,7 @@ The primary seed alone determines everything random in this run:
 | students of the consistency check | numpy generator seeded with (primary, 1) |
 | students of the global alignment pass | numpy generator seeded with (primary, 2) |
 | bootstrap intervals | numpy generator seeded with (primary, 3) |
+| teacher t, where there are teachers | as this run, with a seed drawn from (primary, 4, t) |
 
 `all` are the seeds of the experiment that this run is part of; `gainakt crossval` runs each.
 """

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ from gainakt.training.checkpoint import (
     save_state,
     write_atomically,
 )
+from gainakt.training.distillation import soft_answers, teacher_config, teacher_predictions
 from gainakt.training.loop import Trainer
 
 
@@ -135,6 +138,8 @@ def _train_to_end(
     began = time.monotonic()
     with trackers(config, folder.path) as track, stop_on_interrupt(console) as stopped:
         recorder = FolderRecorder(folder, config, dataset, console, track)
+        if not learn_from_teachers(folder, config, dataset, trainer, console, stopped):
+            return finish(folder, config, summarise(folder, config, trainer, INTERRUPTED), console)
         epochs, steps = config.training.epochs, trainer.steps_per_epoch
         console.start(trainer.epoch * steps + trainer.progress.steps, epochs * steps)
         reached_end = trainer.run(recorder, stopped)
@@ -146,6 +151,51 @@ def _train_to_end(
         results |= _final_results(folder, config, dataset, trainer, console)
     results["seconds"]["total"] = round(time.monotonic() - began, 3)
     return finish(folder, config, results, console)
+
+
+def learn_from_teachers(
+    folder: RunFolder,
+    config: Config,
+    dataset: Dataset,
+    trainer: Trainer,
+    console: RunConsole,
+    stopped: Callable[[], bool],
+) -> bool:
+    """Train the teachers there are to be and hand their predictions to the trainer.
+
+    A teacher's predictions are kept in the folder, so that a resumed run does not train it again.
+
+    Returns:
+        False when it was stopped before the last teacher was ready.
+    """
+    predictions = []
+    for number in range(1, config.training.teachers + 1):
+        path = folder.teacher(number)
+        if not path.is_file():
+            told = teacher_predictions(
+                teacher_config(config, number),
+                dataset.n_skills,
+                trainer.training,
+                trainer.validation,
+                trainer.device,
+                partial(_say_teacher, console, f"{number}/{config.training.teachers}"),
+                stopped,
+            )
+            if told is None:
+                return False
+            buffer = io.BytesIO()
+            np.save(buffer, told)
+            write_atomically(path, buffer.getvalue())
+        predictions.append(np.load(path, allow_pickle=False))
+    if predictions:
+        weight = config.training.teacher_weight
+        soft = soft_answers(dataset.responses, predictions, weight)
+        trainer.training = replace(trainer.training, soft_answers=soft)
+    return True
+
+
+def _say_teacher(console: RunConsole, which: str, news: str) -> None:
+    console.say(f"teacher {which}, {news}")
 
 
 def _record_failure(

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from gainakt.config import Config, GainSumParameters
 from gainakt.data.batches import Batch
-from gainakt.models.attention import Dropout
 from gainakt.models.history import history_features, n_features
 from gainakt.models.interface import KnowledgeTracer, ModelOutput
 from gainakt.models.questions import QuestionBlock
 
 # Widest hidden layer of the features' network: they are few and coarse.
 FEATURE_WIDTH = 64
+# Skills that start out far apart are learned in half the epochs, and better, than from 0.02.
 EMBEDDING_SPREAD = 0.5
 
 
@@ -126,7 +126,6 @@ class GainSum(KnowledgeTracer):
         self.block = QuestionBlock(p.d_model, p.n_block_heads, p.d_ff, p.dropout)
         self.norm_question = nn.LayerNorm(p.d_model)
         self.query = nn.Linear(p.d_model, p.d_model)
-        self.dropout = Dropout(p.dropout)
         self.weigh = nn.Sequential(
             nn.Linear(p.d_model, p.d_model), nn.GELU(), nn.Linear(p.d_model, p.n_heads + 1)
         )
@@ -203,7 +202,7 @@ class GainSum(KnowledgeTracer):
 
     def _tokens(self, batch: Batch, asked: Tensor) -> Tensor:
         features = history_features(batch, asked, self.n_skills, answers=self.reads_answers)
-        tokens: Tensor = self.dropout(self.embed_skill(asked)) + self.features(features)
+        tokens: Tensor = self.embed_skill(asked) + self.features(features)
         return tokens
 
     def _asked(
@@ -224,8 +223,9 @@ class GainSum(KnowledgeTracer):
         first = self.embed_skill(batch.skill)
         interaction = torch.where((batch.position == 0)[:, None], first, before)
         if self.embed_answer is not None:
-            answer = self.embed_answer(batch.skill + self.n_skills * batch.response)
-            interaction = interaction + self.dropout(answer)
+            interaction = interaction + self.embed_answer(
+                batch.skill + self.n_skills * batch.response
+            )
         joint = self.key_and_sizes(self.norm_interaction(interaction)).float()
         keys, if_right, if_wrong = joint.split(
             [joint.shape[-1] - 2 * self.n_heads, self.n_heads, self.n_heads], dim=-1

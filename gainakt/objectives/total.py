@@ -78,9 +78,7 @@ class Losses:
 
 def prediction_loss(output: ModelOutput, batch: Batch) -> Tensor:
     """Binary cross entropy with logits on the next answer, mean over the steps that have one."""
-    each = F.binary_cross_entropy_with_logits(
-        output.logits, batch.next_response.float(), reduction="none"
-    )
+    each = F.binary_cross_entropy_with_logits(output.logits, batch.target, reduction="none")
     return masked_mean(each, batch.has_next)
 
 

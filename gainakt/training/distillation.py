@@ -1,0 +1,116 @@
+"""Learning from teachers: models of other seeds, trained on the same students.
+
+Their mean prediction of a training answer is a softer target than the answer itself (Hinton et
+al. 2015; Furlanello et al. 2018 for teachers of the same size). Teachers see the training students
+only, and validation students choose their epochs, exactly as for the model itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gainakt.config import Config
+from gainakt.data.batches import Sequences
+from gainakt.evaluation.readout import read_out
+from gainakt.models import build_model
+from gainakt.training.accelerate import precision
+from gainakt.training.loop import Trainer
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def teacher_seed(seed: int, number: int) -> int:
+    """Return the seed of teacher `number` (from 1) of a run with this seed."""
+    return int(np.random.SeedSequence([seed, 4, number]).generate_state(1)[0])
+
+
+def teacher_config(config: Config, number: int) -> Config:
+    """Return the configuration that teacher `number` is trained with."""
+    seed = teacher_seed(config.runtime.seed, number)
+    training = {"teachers": 0, "epochs": config.training.teacher_epochs}
+    return config.model_copy(
+        update={
+            "runtime": config.runtime.model_copy(update={"seed": seed}),
+            "seeds": config.seeds.model_copy(update={"primary": seed, "all": (seed,)}),
+            "training": config.training.model_copy(update=training),
+        }
+    )
+
+
+def teacher_predictions(
+    config: Config,
+    n_skills: int,
+    training: Sequences,
+    validation: Sequences,
+    device: torch.device,
+    say: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> FloatArray | None:
+    """Train a teacher and return its predictions of the training answers.
+
+    Args:
+        config: the teacher's, see `teacher_config`.
+        n_skills: K.
+        training, validation: the sequences of the model that will learn from it.
+        device: where to compute.
+        say: told about every epoch.
+        should_stop: asked after every step.
+
+    Returns:
+        Probabilities aligned with `training.responses`, nan where there is none; or None when it
+        was stopped.
+    """
+    model = build_model(config, n_skills).to(device)
+    trainer = Trainer(model, config, training, validation, device)
+    recorder = _BestWeights(say)
+    if not trainer.run(recorder, should_stop):
+        return None
+    model.load_state_dict(recorder.weights)
+    readout = read_out(model, training, device, precision=precision(config, device))
+    scored = readout.where(readout.has_next)
+    predictions = np.full(len(training.responses), np.nan, dtype=np.float32)
+    predictions[training.starts[scored.sequence] + scored.position + 1] = scored.probability
+    return predictions
+
+
+def soft_answers(
+    answers: npt.NDArray[np.int8], teachers: list[FloatArray], weight: float
+) -> FloatArray:
+    """Mix answers with the teachers' mean prediction: (1 - weight) r + weight mean p.
+
+    Args:
+        answers: (n,) of 0 and 1.
+        teachers: each (n,); an answer that they do not predict stays as it is.
+        weight: of the teachers, 0 to 1.
+    """
+    hard = answers.astype(np.float32)
+    mean = np.mean(teachers, axis=0)
+    return np.where(np.isnan(mean), hard, (1 - weight) * hard + weight * mean).astype(np.float32)
+
+
+class _BestWeights:
+    """Keeps the weights of the epoch with the best validation AUC."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Nothing to record."""
+
+    def on_epoch(self, trainer: Trainer, improved: bool) -> None:
+        """Keep a copy when the epoch is the best so far."""
+        if improved:
+            state = trainer.evaluated_model.state_dict()
+            self.weights = {name: value.clone() for name, value in state.items()}
+        auc = trainer.history.rows[-1]["val_auc"]
+        self.say(
+            f"epoch {trainer.epoch}/{trainer.config.training.epochs}: validation AUC {auc:.5f}"
+        )
+
+    def on_state(self, trainer: Trainer) -> None:
+        """A teacher that is stopped begins anew."""
