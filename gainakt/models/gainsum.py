@@ -19,7 +19,7 @@ from gainakt.models.questions import QuestionBlock
 # Widest hidden layer of the features' network: they are few and coarse.
 FEATURE_WIDTH = 64
 # Skills that start out far apart are learned in half the epochs, and better, than from 0.02.
-EMBEDDING_SPREAD = 0.5
+EMBEDDING_SPREAD = 1.0
 
 
 @dataclass(frozen=True, eq=False)
