@@ -29,6 +29,7 @@ app = App(
     help="Knowledge tracing that anyone can reproduce with one command.",
     version=gainakt.__version__,
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
 )
 
 Quiet = Annotated[bool, Parameter(negative=(), help="Print no progress.")]
@@ -55,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 130
     except BrokenPipeError:
         sys.stderr.close()
+        code = 1
+    except OSError as error:
+        _complain(f"{error.filename or 'output'}: {error.strerror or error}")
         code = 1
     sys.exit(code or 0)
 

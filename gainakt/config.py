@@ -475,7 +475,7 @@ def load_config(source: str | Path | None, overrides: Mapping[str, Any] | None =
     for name, value in flat.items():
         values.setdefault(groups[name], {})[name] = value
     _seeds_follow(values, flat)
-    return parse_config(values)
+    return parse_config(values, str(source) if source is not None else "configuration")
 
 
 def parse_config(values: Mapping[str, Any], where: str = "configuration") -> Config:

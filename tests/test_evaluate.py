@@ -177,11 +177,14 @@ def test_data_that_are_gone_are_asked_for(
 def test_other_data_of_the_same_skills_are_evaluated_and_marked(
     run_copy: Path, gainakt: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    data = simulate(tmp_path / "other", students=40, skills=4, seed=7)
+    data = simulate(tmp_path / "other", students=40, skills=4, seed=7, name="others")
+    assert gainakt("evaluate", run_copy).code == 0
+    own = (run_copy / "evaluation_test.json").read_bytes()
     outcome = gainakt("evaluate", run_copy, "--data", data.path, "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["same_data_as_training"] is False
-    found = predictions(run_copy, "test")
+    assert (run_copy / "evaluation_test.json").read_bytes() == own, "the run's own figures stay"
+    found = predictions(run_copy, "test_on_others")
     rows = list(zip(*(found[name] for name in COLUMNS[:4]), strict=True))
     assert rows == answers_but_the_first(data, "test")
 

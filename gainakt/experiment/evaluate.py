@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from gainakt.config import Config
 from gainakt.data.interactions import Dataset
 from gainakt.errors import DataError
 from gainakt.evaluation.protocol import Scores, evaluate_split, with_skills_of
@@ -35,13 +36,21 @@ def evaluate(
     problems = data_problems(folder, dataset)
     if data is None and problems:
         raise DataError(f"{problems[0]}; to evaluate on other data, name them with --data")
-    device = prepare_machine(checkpoint.config)
+    device = prepare_machine(_anywhere(checkpoint.config))
     scores = score(checkpoint, dataset, split, device)
     metrics = {**scores.metrics, "epoch": checkpoint.epoch, "same_data_as_training": not problems}
-    write_scores(folder, split, Scores(metrics, scores.predictions))
-    console.say(f"metrics: {folder.evaluation(split)}")
-    console.say(f"predictions: {folder.predictions(split)}")
+    # figures on other data never take the place of the run's own
+    name = f"{split}_on_{dataset.name}" if problems else split
+    write_scores(folder, name, Scores(metrics, scores.predictions))
+    console.say(f"metrics: {folder.evaluation(name)}")
+    console.say(f"predictions: {folder.predictions(name)}")
     return metrics
+
+
+def _anywhere(config: Config) -> Config:
+    """A model trained on a GPU may be evaluated where there is none."""
+    hardware = config.hardware.model_copy(update={"devices": "auto"})
+    return config.model_copy(update={"hardware": hardware})
 
 
 def score(checkpoint: Checkpoint, dataset: Dataset, split: str, device: torch.device) -> Scores:

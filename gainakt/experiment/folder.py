@@ -178,11 +178,11 @@ class RunFolder:
         return self.path / "README.md"
 
     def evaluation(self, split: str) -> Path:
-        """Metrics of an evaluated split."""
+        """Metrics of an evaluated split; `test_on_NAME` where the data are not the run's own."""
         return self.path / f"evaluation_{split}.json"
 
     def predictions(self, split: str) -> Path:
-        """Every prediction of an evaluated split."""
+        """Every prediction of an evaluated split, named as its metrics are."""
         return self.path / f"predictions_{split}.parquet"
 
     def write_config(self, config: Config) -> None:
