@@ -458,6 +458,14 @@ def crossval(
         list[int] | None,
         Parameter(negative=(), consume_multiple=True, help="Seeds to train with (`all`)."),
     ] = None,
+    rotate_test: Annotated[
+        bool,
+        Parameter(
+            name=("--rotate_test", "--rotate-test"),
+            negative=(),
+            help="Each fold tests in turn and the one after it validates.",
+        ),
+    ] = False,
     jobs: Annotated[
         int | None, Parameter(help="Runs at a time; the cores are shared out among them.")
     ] = None,
@@ -485,6 +493,7 @@ def crossval(
             seeds=seeds,
             jobs=jobs,
             console=console,
+            rotate_test=rotate_test,
         )
     _print_result(summary.as_dict(), as_json, summary.text())
     return 0

@@ -147,6 +147,8 @@ class Data(Group):
     """Name of the data set."""
     fold: Annotated[int, Field(ge=0)] = 0
     """Fold of students used for validation; the others train."""
+    test_fold: Annotated[int, Field(ge=-1)] = -1
+    """Fold that takes the test students' place; -1 for the data set's own test students."""
 
 
 class Interpretability(Group):
@@ -308,8 +310,18 @@ class GainSumParameters(ModelParameters):
         return self
 
 
+class DKTParameters(ModelParameters):
+    """Deep knowledge tracing: a recurrent network, the field's first black box."""
+
+    d_model: Positive = 200
+    """Width of the embeddings and of the recurrent state."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of units dropped in training."""
+
+
 MODEL_PARAMETERS: dict[str, type[ModelParameters]] = {
     "gainakt2exp": GainAKT2ExpParameters,
+    "dkt": DKTParameters,
     "gainsum": GainSumParameters,
 }
 
@@ -357,6 +369,10 @@ class Config(Group):
             (
                 self.global_alignment.alignment_residual_window % 2 == 1,
                 "alignment_residual_window must be odd: the window is centred",
+            ),
+            (
+                self.data.test_fold != self.data.fold,
+                f"test_fold = {self.data.test_fold} must not be the validation fold",
             ),
             (self._lag_weight() > 0, "lag_l1 to lag_l3 must not all be 0 up to lag_max_lag"),
         )

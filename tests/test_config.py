@@ -65,7 +65,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_average": 0.0,
     },
     "experiment": {"id": "", "model": "gainakt2exp", "short_title": "run", "purpose": ""},
-    "data": {"dataset": "simulated", "fold": 0},
+    "data": {"dataset": "simulated", "fold": 0, "test_fold": -1},
     "interpretability": {
         "use_mastery_head": True,
         "use_gain_head": True,
@@ -160,6 +160,7 @@ OTHER: dict[str, Any] = {
     "purpose": 'Why: ümlauts, "quotes" and\nlines.',
     "dataset": "assist2015",
     "fold": 3,
+    "test_fold": 1,
     "enhanced_constraints": False,
     "non_negative_loss_weight": 0.1,
     "monotonicity_loss_weight": 0.0,

@@ -57,6 +57,20 @@ def test_killed_half_way_and_started_again_it_ends_with_the_same_summary(tiny_da
     assert summary["summary"]["test_auc"]["mean"] == pytest.approx(mean)
 
 
+def test_rotated_folds_test_once_each_and_are_never_learnt_from(tiny_data):
+    from gainakt.data.interactions import load_dataset
+    from gainakt.experiment.crossval import _folds
+
+    dataset = load_dataset(tiny_data)
+    turns = _folds(dataset, None, -1, rotate_test=True)
+    assert turns == [(1, 0), (2, 1), (3, 2), (4, 3), (0, 4)]
+    for fold, test_fold in turns:
+        parts = [set(dataset.students(s, fold, test_fold)) for s in ("train", "valid", "test")]
+        assert {int(dataset.folds[s]) for s in parts[0]} == {0, 1, 2, 3, 4} - {fold, test_fold}
+        assert {int(dataset.folds[s]) for s in parts[2]} == {test_fold}
+        assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+
+
 def test_a_fold_that_is_not_there(tiny_data, tmp_path, gainakt):
     outcome = gainakt("crossval", f"--data={tiny_data}", f"--out={tmp_path}", "--folds", "9")
     assert outcome.code == 1

@@ -84,22 +84,24 @@ class Dataset:
         """How many skills the data set has (K)."""
         return len(self.skill_ids)
 
-    def students(self, split: str, fold: int = 0) -> np.ndarray:
+    def students(self, split: str, fold: int = 0, test_fold: int = TEST_FOLD) -> np.ndarray:
         """Indices of the students in a split, ascending, int64.
 
-        ``split`` is "train" (every training fold but ``fold``), "valid" (``fold``) or "test" (the
-        test students, whatever ``fold`` is). Raises DataError when the split, the fold or its
-        students are not there.
+        ``split`` is "test" (``test_fold``: the data set's own test students, or a fold that takes
+        their place), "valid" (``fold``) or "train" (every other fold, never the data set's own
+        test students). Raises DataError when the split, a fold or its students are not there.
         """
         if split not in ("train", "valid", "test"):
             raise DataError(f"no split {split!r}; allowed are train, valid and test")
         if split == "test":
-            chosen = self.folds == TEST_FOLD
+            if test_fold != TEST_FOLD:
+                self._check_fold(test_fold)
+            chosen = self.folds == test_fold
         else:
             self._check_fold(fold)
             chosen = self.folds == fold
             if split == "train":
-                chosen = ~chosen & (self.folds != TEST_FOLD)
+                chosen = ~chosen & (self.folds != TEST_FOLD) & (self.folds != test_fold)
         if not chosen.any():
             raise DataError(f"data set {self.name!r} ({self.path}) has no {split} students")
         return np.flatnonzero(chosen)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from gainakt.config import Evaluation
+from gainakt.config import Data, Evaluation
 from gainakt.data.batches import Sequences, window_sequences
 from gainakt.data.interactions import Dataset
 from gainakt.errors import DataError
@@ -49,7 +49,7 @@ def evaluate_split(
     model: KnowledgeTracer,
     dataset: Dataset,
     split: str,
-    fold: int,
+    folds: Data,
     seq_len: int,
     evaluation: Evaluation,
     device: torch.device,
@@ -61,7 +61,7 @@ def evaluate_split(
         model: on `device`.
         dataset: coded with the model's skills.
         split: train, valid or test.
-        fold: the validation fold.
+        folds: which students validate and test.
         seq_len: longest sequence the model reads.
         evaluation: `window_stride`.
         device: where to compute.
@@ -70,7 +70,7 @@ def evaluate_split(
     Raises:
         DataError: the split has no students, or answers of one class only.
     """
-    students = dataset.students(split, fold)
+    students = dataset.students(split, folds.fold, folds.test_fold)
     sequences = window_sequences(dataset, students, seq_len, evaluation.window_stride)
     readout = read_out(model, sequences, device, precision=precision)
     scored = readout.where(readout.has_next)
@@ -81,7 +81,8 @@ def evaluate_split(
         )
     metrics = {
         "split": split,
-        "fold": fold,
+        "fold": folds.fold,
+        "test_fold": folds.test_fold,
         "protocol": "window",
         "seq_len": seq_len,
         "window_stride": evaluation.window_stride,

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gainakt.config import Config, config_hash, dump_config
 from gainakt.data.interactions import TEST_FOLD, Dataset, load_dataset
 from gainakt.errors import ConfigError, ExperimentError
@@ -28,14 +30,16 @@ METRICS = ("val_auc", "val_accuracy", "test_auc", "test_accuracy")
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the experiment: a fold and a seed."""
+    """One run of the experiment: the fold that validates, the one that tests, and a seed."""
 
     fold: int
     seed: int
+    test_fold: int
 
     def title(self, config: Config) -> str:
         """Return the run's short title."""
-        return f"{config.experiment.short_title[:44]}-fold{self.fold}-seed{self.seed}"
+        tested = "" if self.test_fold == TEST_FOLD else f"-test{self.test_fold}"
+        return f"{config.experiment.short_title[:40]}-fold{self.fold}{tested}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def cross_validate(
     seeds: Sequence[int] | None,
     jobs: int | None,
     console: RunConsole,
+    rotate_test: bool = False,
 ) -> CrossValidation:
     """Train every fold with every seed in processes of their own, and summarise.
 
@@ -93,6 +98,8 @@ def cross_validate(
         out: where the parent folder is; the same configuration and data have the same one, so the
             same call goes on where it was stopped.
         folds: to validate on; all of the data set's by default.
+        rotate_test: let each of `folds` test in turn, and the one after it validate: for data
+            without test students of their own.
         seeds: to train with; `seeds.all` of the configuration by default.
         jobs: runs at a time; by default as many as there are cores, or one on a GPU.
         console: where to report.
@@ -103,11 +110,12 @@ def cross_validate(
     """
     dataset = load_dataset(data)
     cells = [
-        Cell(fold, seed) for seed in (seeds or config.seeds.all) for fold in _folds(dataset, folds)
+        Cell(fold, seed, test_fold)
+        for seed in (seeds or config.seeds.all)
+        for fold, test_fold in _folds(dataset, folds, config.data.test_fold, rotate_test)
     ]
-    experiment = _Experiment(
-        _parent(config, dataset, out), config, data, tests=bool((dataset.folds == TEST_FOLD).any())
-    )
+    tests = bool(np.isin(dataset.folds, [cell.test_fold for cell in cells]).any())
+    experiment = _Experiment(_parent(config, dataset, out), config, data, tests)
     settings = experiment.settings(jobs)
     waiting = [cell for cell in cells if not experiment.is_done(cell)]
     console.say(
@@ -158,14 +166,20 @@ def _work_through(
     return failed
 
 
-def _folds(dataset: Dataset, folds: Sequence[int] | None) -> list[int]:
-    present = sorted({int(f) for f in dataset.folds if f >= 0})
+def _folds(
+    dataset: Dataset, folds: Sequence[int] | None, test_fold: int, rotate_test: bool
+) -> list[tuple[int, int]]:
+    """Return the (validation fold, test fold) of every run."""
+    present = sorted({int(f) for f in dataset.folds if f != TEST_FOLD})
     unknown = [fold for fold in folds or () if fold not in present]
     if unknown:
         raise ConfigError(
             f"fold {unknown[0]} is not in data set {dataset.name!r}; it has {present}"
         )
-    return list(folds) if folds else present
+    if rotate_test:
+        after = dict(zip(present, [*present[1:], *present[:1]], strict=True))
+        return [(after[fold], fold) for fold in folds or present]
+    return [(fold, test_fold) for fold in folds or present if fold != test_fold]
 
 
 def _parent(config: Config, dataset: Dataset, out: Path) -> Path:
@@ -174,7 +188,7 @@ def _parent(config: Config, dataset: Dataset, out: Path) -> Path:
         update={
             "runtime": config.runtime.model_copy(update={"seed": 0}),
             "seeds": config.seeds.model_copy(update={"primary": 0}),
-            "data": config.data.model_copy(update={"fold": 0}),
+            "data": config.data.model_copy(update={"fold": 0, "test_fold": TEST_FOLD}),
         }
     )
     key = config_hash(common)[:8] + dataset.manifest["interactions_sha256"][:4]
@@ -232,7 +246,8 @@ class _Experiment:
         run = self.run_of(cell)
         if run is None:
             words = ["train", "--config", str(self.parent / _COMMON), "--out", str(self.parent)]
-            words += [f"--fold={cell.fold}", f"--seed={cell.seed}", f"--threads={threads}"]
+            words += [f"--fold={cell.fold}", f"--test_fold={cell.test_fold}"]
+            words += [f"--seed={cell.seed}", f"--threads={threads}"]
             words += [f"--short_title={cell.title(self.config)}"]
         elif not _trained(run):
             words = ["resume", str(run.path)]
@@ -290,6 +305,7 @@ def summarise_experiment(experiment: _Experiment, cells: Sequence[Cell]) -> Cros
         rows.append(
             {
                 "fold": cell.fold,
+                "test_fold": cell.test_fold,
                 "seed": cell.seed,
                 "best_epoch": results["best_epoch"],
                 **headline_figures(run),

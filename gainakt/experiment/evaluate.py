@@ -60,7 +60,7 @@ def score(checkpoint: Checkpoint, dataset: Dataset, split: str, device: torch.de
         checkpoint.model().to(device),
         with_skills_of(dataset, checkpoint.skill_ids),
         split,
-        config.data.fold,
+        config.data,
         config.model.seq_len,
         config.evaluation,
         device,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from gainakt.config import Config
-from gainakt.data.batches import chunk_sequences
+from gainakt.data.batches import Sequences, chunk_sequences
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.errors import DataError, GainaktError
 from gainakt.evaluation.consistency import final_consistency
@@ -109,16 +109,19 @@ def train(
 
 def make_trainer(config: Config, dataset: Dataset, device: torch.device) -> Trainer:
     """Build the model and the trainer over the configured fold."""
-    model = build_model(config, dataset.n_skills).to(device)
-    seq_len = config.model.seq_len
-    fold = config.data.fold
     return Trainer(
-        model,
+        build_model(config, dataset.n_skills).to(device),
         config,
-        chunk_sequences(dataset, dataset.students("train", fold), seq_len),
-        chunk_sequences(dataset, dataset.students("valid", fold), seq_len),
+        learning_sequences(config, dataset, "train"),
+        learning_sequences(config, dataset, "valid"),
         device,
     )
+
+
+def learning_sequences(config: Config, dataset: Dataset, split: str) -> Sequences:
+    """Cut the training or validation students' histories to what the model reads."""
+    students = dataset.students(split, config.data.fold, config.data.test_fold)
+    return chunk_sequences(dataset, students, config.model.seq_len)
 
 
 def carry_out(
@@ -322,8 +325,7 @@ def check_trainable(dataset: Dataset, config: Config) -> None:
         DataError: a split is empty, too short, or has answers of one class only.
     """
     for split in ("train", "valid"):
-        students = dataset.students(split, config.data.fold)
-        pieces = chunk_sequences(dataset, students, config.model.seq_len)
+        pieces = learning_sequences(config, dataset, split)
         if not len(pieces):
             raise DataError(
                 f"data set {dataset.name!r}: the {split} students of fold {config.data.fold} have "

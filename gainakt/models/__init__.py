@@ -12,13 +12,14 @@ import torch
 
 from gainakt.config import Config
 from gainakt.errors import ConfigError
-from gainakt.models import gainakt2exp, gainsum
+from gainakt.models import dkt, gainakt2exp, gainsum
 from gainakt.models.interface import KnowledgeTracer, ModelOutput
 
 __all__ = ["BUILDERS", "KnowledgeTracer", "ModelOutput", "build_model"]
 
 BUILDERS: dict[str, Callable[[Config, int], KnowledgeTracer]] = {
     "gainakt2exp": gainakt2exp.build,
+    "dkt": dkt.build,
     "gainsum": gainsum.build,
 }
 
