@@ -427,6 +427,7 @@ def test_a_seed_among_those_of_the_file_keeps_them(tmp_path: Path) -> None:
         ({"all": (42, "x")}, "seeds.all.1 = 'x'"),
         # impossible values
         ({"n_heads": 7}, "n_heads = 7 must divide d_model = 512"),
+        ({"fold": 0, "test_fold": 0}, "test_fold = 0 must not be the validation fold"),
         ({"fold": -1}, "data.fold = -1.*greater than or equal to 0"),
         ({"sparsity_loss_weight": -0.1}, "sparsity_loss_weight = -0.1.*greater than or equal to 0"),
         ({"alignment_weight": float("nan")}, "alignment_weight = nan"),
