@@ -201,7 +201,7 @@ class GlobalAlignment(Group):
     """The mastery and gain correlations measured on validation students after every epoch."""
 
     enable_global_alignment_pass: bool = True
-    """Measure them; without, retention, share cap and rebalance rest: they have nothing to go by."""
+    """Measure them; without, retention, share cap and rebalance rest for want of a figure."""
     alignment_global_students: Positive = 600
     """Validation students measured, drawn evenly from the deciles of sequence length."""
     use_residual_alignment: bool = True
