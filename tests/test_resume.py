@@ -27,6 +27,33 @@ def test_a_finished_run_says_so_and_stays_as_it_is(run_copy, gainakt):
     assert {p.name: p.read_bytes() for p in run_copy.iterdir()} == before
 
 
+def test_a_run_that_another_process_still_trains_is_left_alone(run_copy, gainakt):
+    _mark_unfinished(run_copy)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(run_copy / "stdout.log")], stdout=subprocess.PIPE
+    )
+    try:
+        holder.stdout.readline()
+        outcome = gainakt("resume", run_copy)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert outcome.code == 1
+    assert "is still being trained by another process" in outcome.err
+    assert gainakt("resume", run_copy).code == 0, "the hold ended with its process"
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from gainakt.experiment.console import RunConsole
+console = RunConsole(quiet=True)
+console.log_to(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
 def test_resuming_with_other_data_is_refused(run_copy, gainakt, tmp_path):
     from gainakt.data.simulate import simulate
 

@@ -14,6 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gainakt.errors import ExperimentError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks; a run is not guarded there
+    fcntl = None  # type: ignore[assignment]
+
 
 class RunConsole:
     """Prints lines and a live bar of batches; every line also goes to the run's log.
@@ -49,9 +54,14 @@ class RunConsole:
             self._log = None
 
     def log_to(self, path: Path) -> None:
-        """Append to this log from now on, beginning with what was already said."""
+        """Append to this log from now on, beginning with what was already said.
+
+        Raises:
+            ExperimentError: another process still writes this run, or the disk refuses.
+        """
         with _writing(path):
             self._log = path.open("a", encoding="utf-8", buffering=1)
+            _hold(self._log)
             for line in self._before_log:
                 self._log.write(line + "\n")
         self._before_log.clear()
@@ -119,6 +129,19 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ExperimentError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _hold(log: TextIO) -> None:
+    """Hold a run's log for this process alone; the hold ends with the process, however it ends."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ExperimentError(
+            f"{Path(log.name).parent.name} is still being trained by another process; "
+            "wait for its end or stop it"
+        ) from None
 
 
 def duration(seconds: float) -> str:

@@ -185,6 +185,10 @@ class RunFolder:
         """Every prediction of an evaluated split, named as its metrics are."""
         return self.path / f"predictions_{split}.parquet"
 
+    def interpretability(self, split: str) -> Path:
+        """Measures of interpretability on a split."""
+        return self.path / f"interpretability_{split}.json"
+
     def write_config(self, config: Config) -> None:
         """Write config.json."""
         write_json(self.config, dump_config(config))

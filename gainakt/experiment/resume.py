@@ -54,9 +54,9 @@ def resume(
     problems += data_problems(folder, dataset)
     if problems:
         raise ExperimentError(f"{folder.path.name} cannot be resumed: {'; '.join(problems)}")
+    console.log_to(folder.log)
     device = prepare_machine(config)
     trainer = make_trainer(config, dataset, device)
-    console.log_to(folder.log)
     if folder.state.is_file():
         trainer.restore(load_state(folder.state))
         where = f"epoch {trainer.epoch + 1}, batch {trainer.progress.steps + 1}"
