@@ -58,6 +58,13 @@ def test_a_run_and_its_copy_are_identical(finished_run, run_copy, gainakt):
     assert outcome.out.endswith("verdict: IDENTICAL\n")
 
 
+def test_a_split_that_only_one_run_evaluated_is_left_out(finished_run, run_copy, gainakt):
+    assert gainakt("evaluate", run_copy, "--split", "test").code == 0
+    outcome = gainakt("compare", finished_run, run_copy)
+    assert outcome.code == 0
+    assert outcome.out.endswith("verdict: IDENTICAL\n")
+
+
 def _change(run: Path, epoch: int, metric: str, by: float) -> None:
     path = run / "metrics_epoch.csv"
     rows = list(csv.DictReader(io.StringIO(path.read_text())))

@@ -38,6 +38,15 @@ def test_a_run_on_simulated_data_is_identical(run_copy, gainakt):
     ).read_bytes()
 
 
+def test_what_was_evaluated_on_test_students_is_repeated_too(run_copy, gainakt):
+    assert gainakt("evaluate", run_copy, "--split", "test").code == 0
+    outcome = gainakt("reproduce", run_copy, "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert result["verdict"] == "IDENTICAL"
+    assert "test_auc_window" in [value["metric"] for value in result["values"]]
+
+
 def test_a_tampered_configuration_is_refused(tampered, gainakt):
     run = tampered("config.json", "training", "learning_rate", value=0.5)
     outcome = gainakt("reproduce", run)

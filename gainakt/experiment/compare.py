@@ -21,6 +21,8 @@ from gainakt.experiment.records import recorded_config
 from gainakt.training.checkpoint import load_checkpoint
 
 DEFAULT_TOLERANCE = 1e-4
+# What `gainakt evaluate` may have scored.
+SPLITS = ("valid", "test")
 # What holds by the model's structure must hold exactly.
 STRUCTURAL = ("monotonicity_violation_rate", "negative_gain_rate", "bounds_violation_rate")
 
@@ -146,7 +148,8 @@ def compare_two(
     """
     given = dict(tolerances or {})
     names = {row_name for run in (a, b) for row in run.read_metrics() for row_name in row}
-    names |= set(_final(a)) | set(_final(b)) | {_WEIGHTS}
+    final_a, final_b = _final(a, b)
+    names |= set(final_a) | set(final_b) | {_WEIGHTS}
     unknown = [name for name in given if name and name not in names]
     if unknown:
         raise ExperimentError(
@@ -175,7 +178,7 @@ def _values(a: RunFolder, b: RunFolder, given: Mapping[str, float]) -> Iterator[
             if metric != "epoch":
                 of_a, of_b = _parse(row_a.get(metric)), _parse(row_b.get(metric))
                 yield Value(i + 1, metric, of_a, of_b, tolerance(metric))
-    final_a, final_b = _final(a), _final(b)
+    final_a, final_b = _final(a, b)
     for metric in {**final_a, **final_b}:
         yield Value(0, metric, final_a.get(metric), final_b.get(metric), tolerance(metric))
     yield Value(0, _WEIGHTS, 0.0, _largest_weight_difference(a, b), tolerance(_WEIGHTS))
@@ -185,18 +188,22 @@ def _parse(text: str | None) -> float | None:
     return float(text) if text else None
 
 
-def _final(run: RunFolder) -> dict[str, float]:
-    """The final numbers of a run: consistency of the best checkpoint, and evaluated splits."""
+def _final(*runs: RunFolder) -> list[dict[str, float]]:
+    """Return each run's final numbers: of the best checkpoint, and of splits that all evaluated."""
+    splits = [s for s in SPLITS if all(run.evaluation(s).is_file() for run in runs)]
+    return [_final_numbers(run, splits) for run in runs]
+
+
+def _final_numbers(run: RunFolder, splits: Sequence[str]) -> dict[str, float]:
     results = read_json(run.results)
     found = {"best_epoch": results["best_epoch"]}
     for name, value in (results.get("consistency") or {}).items():
         if isinstance(value, int | float):
             found[f"final_{name}"] = value
-    for split in ("valid", "test"):
-        if run.evaluation(split).is_file():
-            metrics = read_json(run.evaluation(split))
-            for name in ("auc", "accuracy", "log_loss"):
-                found[f"{split}_{name}_window"] = metrics[name]
+    for split in splits:
+        metrics = read_json(run.evaluation(split))
+        for name in ("auc", "accuracy", "log_loss"):
+            found[f"{split}_{name}_window"] = metrics[name]
     return found
 
 

@@ -12,12 +12,14 @@ from gainakt.config import Config
 from gainakt.errors import ExperimentError
 from gainakt.experiment import provenance
 from gainakt.experiment.compare import (
+    SPLITS,
     Comparison,
     Verdict,
     compare_two,
     differences,
 )
 from gainakt.experiment.console import RunConsole
+from gainakt.experiment.evaluate import evaluate
 from gainakt.experiment.folder import COMPLETED, RunFolder, read_json, write_json
 from gainakt.experiment.records import (
     checkpoint_problems,
@@ -147,6 +149,10 @@ def reproduce(
     )
     if not result.completed:
         return Reproduction(result, None)
+    for split in SPLITS:
+        # what was evaluated of the original is evaluated of the repetition too
+        if folder.evaluation(split).is_file() and not result.folder.evaluation(split).is_file():
+            evaluate(result.folder, split, console)
     comparison = compare_two(folder, result.folder, tolerances)
     write_json(
         result.folder.comparison,
