@@ -55,14 +55,14 @@ def wait_for_folder(out: Path, process: subprocess.Popen[bytes]) -> Path:
 
 
 def at_random(folder: Path, seconds: float, rng: random.Random) -> Callable[[], bool]:
-    """A moment at random within `seconds`."""
-    moment = time.monotonic() + rng.uniform(0, seconds)
+    """A moment at random before the run's last tenth, when it may be over already."""
+    moment = time.monotonic() + rng.uniform(0, 0.9 * seconds)
     return lambda: time.monotonic() >= moment
 
 
 def while_writing(folder: Path, seconds: float, rng: random.Random) -> Callable[[], bool]:
     """The moment when one of the next files is half-way to its name."""
-    skip = rng.randrange(6)
+    skip = rng.randrange(24)  # four epochs write six files each
     seen: set[tuple[str, int]] = set()
 
     def now() -> bool:
