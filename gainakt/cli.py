@@ -310,6 +310,15 @@ def evaluate(
     split: Annotated[
         Literal["valid", "test"], Parameter(help="Whose answers to predict.")
     ] = "test",
+    interpretability: Annotated[
+        bool, Parameter(negative=(), help="Also take the nine measures of interpretability.")
+    ] = False,
+    against: Annotated[
+        str | None, Parameter(help="A run of another seed, to measure how stable mastery is.")
+    ] = None,
+    flips: Annotated[
+        int, Parameter(help="Answers to flip when measuring the direction of predictions.")
+    ] = 10_000,
     data: DataFolder = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -318,16 +327,68 @@ def evaluate(
 
     For example: `gainakt evaluate experiments/20260101_120000_gainakt2exp_run --split test`.
     """
+    if against is not None and not interpretability:
+        raise GainaktError("--against compares mastery: give --interpretability too")
+    if flips < 1:
+        raise GainaktError(f"--flips = {flips}: at least 1 answer must be flipped")
     from gainakt.experiment.console import RunConsole
     from gainakt.experiment.evaluate import evaluate as evaluate_run
+    from gainakt.experiment.interpret import interpret
 
+    folder = _find(run)
     with RunConsole(quiet) as console:
-        metrics = evaluate_run(_find(run), split, console, data)
-    headline = (
-        f"{split} AUC (window, {metrics['targets']:,} targets): {metrics['auc']:.5f}   "
-        f"accuracy: {metrics['accuracy']:.5f}"
-    )
-    _print_result(metrics, as_json, headline)
+        metrics = evaluate_run(folder, split, console, data)
+        lines = [
+            f"{split} AUC (window, {metrics['targets']:,} targets): {metrics['auc']:.5f}   "
+            f"accuracy: {metrics['accuracy']:.5f}"
+        ]
+        if interpretability:
+            other = None if against is None else _find(against)
+            found = interpret(folder, split, console, data, against=other, flips=flips)
+            metrics = {**metrics, "interpretability": found.values}
+            lines += ["", found.table, "", found.summary]
+    _print_result(metrics, as_json, "\n".join(lines))
+    return 0
+
+
+@app.command
+def explain(
+    run: Run,
+    *,
+    student: Annotated[str, Parameter(help="Id of the student, as the data spell it.")],
+    step: Annotated[
+        int | None,
+        Parameter(help="Which answer, counted from 0; by default the last, with --skill the next."),
+    ] = None,
+    skill: Annotated[
+        str | None, Parameter(help="Ask about this skill in place of the one that was asked.")
+    ] = None,
+    form: Annotated[
+        Literal["text", "csv", "json"], Parameter(name="--format", help="How to print it.")
+    ] = "text",
+    picture: Annotated[
+        Path | None, Parameter(help="Also draw it, into a file .png or .svg.")
+    ] = None,
+    data: DataFolder = None,
+    as_json: Json = False,
+) -> int:
+    """Take a prediction apart: a prior, and what each past answer added.
+
+    For example: `gainakt explain experiments/20260101_120000_gainsum_run --student 17 --step 9`.
+    """
+    from gainakt.experiment import explain as explaining
+
+    explained = explaining.explain(_find(run), student, step, skill, data)
+    if picture is not None:
+        from gainakt.report.figures import explanation_figure, save
+
+        save(explanation_figure(explained), picture)
+    forms = {
+        "text": lambda: explaining.as_text(explained),
+        "csv": lambda: explaining.as_csv(explained),
+        "json": lambda: json.dumps(explaining.as_dict(explained)) + "\n",
+    }
+    print(forms["json" if as_json else form](), end="")
     return 0
 
 

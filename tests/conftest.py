@@ -78,8 +78,9 @@ TINY: Mapping[str, object] = {
 
 
 def tiny_command(data: Path, out: Path, **parameters: object) -> list[str]:
-    """The words after `gainakt` that train a tiny model; `parameters` come on top."""
-    flags = [f"--{name}={value}" for name, value in (TINY | parameters).items()]
+    """The words after `gainakt` that train a tiny model; `parameters` come on top, None drops."""
+    chosen = {name: value for name, value in (TINY | parameters).items() if value is not None}
+    flags = [f"--{name}={value}" for name, value in chosen.items()]
     return ["train", f"--data={data}", f"--out={out}", *flags]
 
 
@@ -109,11 +110,21 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> P
 
     The state of the code is made up, so that the run is the same outside a git repository.
     """
+    return _trained(tmp_path_factory, tiny_data)
+
+
+@pytest.fixture(scope="session")
+def gainsum_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """The folder of a finished run of GainSum; not to be changed."""
+    return _trained(tmp_path_factory, tiny_data, config="gainsum", num_encoder_blocks=None)
+
+
+def _trained(factory: pytest.TempPathFactory, data: Path, **parameters: object) -> Path:
     from gainakt.cli import main
 
     git = {"commit": "0123456789" * 4, "branch": "main", "dirty": False, "changes": [], "diff": ""}
-    out = tmp_path_factory.mktemp("finished") / "experiments"
-    command = [*tiny_command(tiny_data, out), "--quiet"]
+    out = factory.mktemp("finished") / "experiments"
+    command = [*tiny_command(data, out, **parameters), "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gainakt.experiment.provenance.git_state", lambda package: git)
         patch.setattr("sys.argv", ["gainakt", *command])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from gainakt.data.batches import Sequences
-from gainakt.evaluation.readout import Readout
+from gainakt.evaluation.readout import Readout, read_out
+from gainakt.models.interface import KnowledgeTracer
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -169,6 +172,34 @@ def global_alignment(readout: Readout) -> GlobalAlignment:
         mastery_undefined=int(np.isnan(of_mastery).sum()),
         gain_undefined=int(np.isnan(of_gain).sum()),
     )
+
+
+def all_or_sample(
+    model: KnowledgeTracer,
+    sequences: Sequences,
+    device: torch.device,
+    students: int,
+    seed: int,
+    precision: AbstractContextManager[object] | None = None,
+) -> Readout:
+    """Read what the final check needs: all sequences, if that gives mastery, else a sample.
+
+    Mastery of all skills that a model gives on request only costs a pass for each skill.
+
+    Args:
+        model: on `device`.
+        sequences: what to read.
+        device: where to compute.
+        students: size of the sample.
+        seed: of the sample.
+        precision: autocast context of the dense layers.
+    """
+    readout = read_out(model, sequences, device, precision=precision)
+    if not np.isnan(readout.mean_mastery).any():
+        return readout
+    sample = sequences.take(sample_students(sequences, students, seed))
+    sampled = read_out(model, sample, device, on_request=True, precision=precision)
+    return readout if np.isnan(sampled.mean_mastery).any() else sampled
 
 
 def final_consistency(readout: Readout, samples: int, seed: int) -> dict[str, object]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gainakt.data.batches import Batch, Sequences, evaluation_batches
-from gainakt.models.interface import KnowledgeTracer, ModelOutput
+from gainakt.models.interface import KnowledgeTracer
 from gainakt.objectives.alignment import performance
 
 # A fall of mastery by less than this is rounding.
@@ -63,6 +63,7 @@ def read_out(
     device: torch.device,
     *,
     residual_window: int | None = None,
+    on_request: bool = False,
     precision: AbstractContextManager[object] | None = None,
 ) -> Readout:
     """Run the model once over all sequences, dropout off.
@@ -72,6 +73,7 @@ def read_out(
         sequences: what to read.
         device: where to compute.
         residual_window: window of the residual performance, None for the plain next answer.
+        on_request: ask for the mastery of all skills where the output has none; K passes more.
         precision: autocast context of the dense layers.
     """
     was_training = model.training
@@ -80,7 +82,7 @@ def read_out(
     with precision or nullcontext():
         for batch in evaluation_batches(sequences):
             batch = batch.to(device)
-            columns = _columns(model(batch), batch, residual_window)
+            columns = _columns(model, batch, residual_window, on_request)
             parts.append({name: column[batch.valid] for name, column in columns.items()})
     model.train(was_training)
     joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
@@ -88,15 +90,56 @@ def read_out(
     return Readout(**{name: column[order] for name, column in joined.items()})
 
 
-def _columns(output: ModelOutput, batch: Batch, residual_window: int | None) -> dict[str, Tensor]:
+@torch.inference_mode()
+def read_mastery(
+    model: KnowledgeTracer,
+    sequences: Sequences,
+    device: torch.device,
+    *,
+    precision: AbstractContextManager[object] | None = None,
+) -> npt.NDArray[np.float32] | None:
+    """Return the mastery (n, K) of every skill after each of n steps, ordered as in a Readout.
+
+    Args:
+        model: on `device`; left in the mode it was in. None is returned where it has no mastery.
+        sequences: what to read; for some models this costs K times as much as predicting.
+        device: where to compute.
+        precision: autocast context of the dense layers.
+    """
+    was_training = model.training
+    model.eval()
+    parts, sequence, position = [], [], []
+    with precision or nullcontext():
+        for batch in evaluation_batches(sequences):
+            batch = batch.to(device)
+            mastery = model.mastery(batch)
+            if mastery is None:
+                break
+            parts.append(mastery[batch.valid].float().cpu().numpy())
+            sequence.append(batch.sequence[batch.valid].cpu().numpy())
+            position.append(batch.position[batch.valid].cpu().numpy())
+    model.train(was_training)
+    if not parts:
+        return None
+    order = np.lexsort((np.concatenate(position), np.concatenate(sequence)))
+    ordered: npt.NDArray[np.float32] = np.concatenate(parts)[order]
+    return ordered
+
+
+def _columns(
+    model: KnowledgeTracer, batch: Batch, residual_window: int | None, on_request: bool
+) -> dict[str, Tensor]:
+    output = model(batch)
     nothing = torch.full_like(output.logits, torch.nan)
     never = torch.zeros_like(batch.valid)
     mastery, gains = output.mastery, output.gains
+    if mastery is None and on_request:
+        mastery = model.mastery(batch)
     falls = never.clone()
     if mastery is not None:
         drop = (mastery[:-1] - mastery[1:]).amax(dim=1) > FALL_TOLERANCE
         falls[:-1] = drop & batch.pairs(1)
-    asked = batch.next_skill[:, None]
+    asked = model.mastery_asked(batch, output)
     return {
         "sequence": batch.sequence,
         "position": batch.position,
@@ -105,7 +148,7 @@ def _columns(output: ModelOutput, batch: Batch, residual_window: int | None) -> 
         "next_answer": batch.next_response,
         "logit": output.logits,
         "performance": performance(batch, residual_window),
-        "next_mastery": nothing if mastery is None else mastery.gather(1, asked).squeeze(1),
+        "next_mastery": nothing if asked is None else asked,
         "mean_mastery": nothing if mastery is None else mastery.mean(dim=1),
         "mean_gain": nothing if gains is None else gains.mean(dim=1),
         "falls": falls,

@@ -21,8 +21,7 @@ from gainakt.config import Config
 from gainakt.data.batches import Sequences, chunk_sequences
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.errors import DataError, GainaktError
-from gainakt.evaluation.consistency import final_consistency
-from gainakt.evaluation.readout import read_out
+from gainakt.evaluation.consistency import all_or_sample, final_consistency
 from gainakt.experiment import commands, provenance
 from gainakt.experiment.checklist import Check, run_checks
 from gainakt.experiment.console import RunConsole, duration
@@ -351,12 +350,14 @@ def _final_results(
 ) -> dict[str, Any]:
     """Measure the best checkpoint on all validation students."""
     best = load_checkpoint(folder.best)
-    console.say(f"measuring the best checkpoint (epoch {best.epoch}) on all validation students")
-    readout = read_out(
+    console.say(f"measuring the best checkpoint (epoch {best.epoch}) on validation students")
+    readout = all_or_sample(
         best.model().to(trainer.device),
         trainer.validation,
         trainer.device,
-        precision=precision(config, trainer.device),
+        config.interpretability.max_semantic_students,
+        config.runtime.seed,
+        precision(config, trainer.device),
     )
     final = final_consistency(readout, config.evaluation.bootstrap_samples, config.runtime.seed)
     if config.runtime.auto_shifted_eval:

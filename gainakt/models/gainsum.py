@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,27 +12,15 @@ from torch import Tensor, nn
 from gainakt.config import Config, GainSumParameters
 from gainakt.data.batches import Batch
 from gainakt.models.history import history_features, n_features
-from gainakt.models.interface import KnowledgeTracer, ModelOutput
+from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput
 from gainakt.models.questions import QuestionBlock
 
 # Widest hidden layer of the features' network: they are few and coarse.
 FEATURE_WIDTH = 64
 # Skills that start out far apart are learned in half the epochs, and better, than from 0.02.
 EMBEDDING_SPREAD = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """Predictions taken apart: logits = prior + sum of contributions, up to rounding.
-
-    logits, prior: (N,) of the skill asked after each step.
-    contributions: one (rows, length, length) tensor for each rectangle of the batch; [r, t, i] is
-        what the answer at step i adds to the prediction made after step t, 0 for i > t.
-    """
-
-    logits: Tensor
-    prior: Tensor
-    contributions: tuple[Tensor, ...]
+# What the setting skills_only fixes besides: no prediction falls with a right answer.
+RISING = {"falls_next", "falls_later"}
 
 
 class Evidence(NamedTuple):
@@ -116,6 +103,8 @@ class GainSum(KnowledgeTracer):
         self.n_skills = n_skills
         self.n_heads = p.n_heads
         self.reads_answers = p.weights == "in_context"
+        fixed = {"mastery_gap", "decomposition_error", "right_signs"}
+        self.by_construction = frozenset(fixed if self.reads_answers else fixed | RISING)
         self.embed_skill = nn.Embedding(n_skills, p.d_model)
         self.embed_answer = nn.Embedding(2 * n_skills, p.d_model) if self.reads_answers else None
         self.features = nn.Sequential(
@@ -146,6 +135,11 @@ class GainSum(KnowledgeTracer):
         states = self.block(batch, tokens)
         evidence = self._evidence(batch, tokens, states)
         return ModelOutput(self._logits(batch, evidence, states, batch.next_skill))
+
+    def mastery_asked(self, batch: Batch, output: ModelOutput) -> Tensor:
+        """Return the probability (N,) of a right answer: here mastery is what is predicted."""
+        # rounded once, as the probabilities of a Readout are
+        return output.logits.double().sigmoid().float()
 
     def mastery(self, batch: Batch, skills: Tensor | None = None) -> Tensor:
         """Return sigmoid(logit(t, k)) after every step, as if k were asked next.

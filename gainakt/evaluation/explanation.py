@@ -1,0 +1,148 @@
+"""One prediction for one student, taken apart as far as the model can."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gainakt.data.batches import Sequences, make_batch
+from gainakt.data.interactions import ORDER, Dataset
+from gainakt.models.interface import KnowledgeTracer
+
+
+@dataclass(frozen=True)
+class PastAnswer:
+    """An answer that the model read before the prediction.
+
+    step: place in the history, from 0. contribution: what it adds to the log-odds, where the
+    prediction is a sum. mastery: of the skill in question after it. gain: what the model calls its
+    learning gain on that skill.
+    """
+
+    step: int
+    skill: str
+    right: bool
+    contribution: float | None
+    mastery: float | None
+    gain: float | None
+
+
+@dataclass(frozen=True)
+class ExplainedPrediction:
+    """A prediction: logit = prior + sum of the contributions in `past`, where the model is a sum.
+
+    step: place of the answer in the history, from 0. right: the answer, None if there is none yet
+    to this skill. prior: None where the model does not take its predictions apart.
+    """
+
+    student: str
+    step: int
+    skill: str
+    right: bool | None
+    logit: float
+    probability: float
+    prior: float | None
+    past: tuple[PastAnswer, ...]
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the prediction is a prior plus contributions."""
+        return self.prior is not None
+
+    @property
+    def strongest_first(self) -> list[PastAnswer]:
+        """The past answers by size of contribution, or by time where they have none."""
+        return sorted(self.past, key=lambda answer: -abs(answer.contribution or 0.0))
+
+
+@torch.inference_mode()
+def explain_prediction(
+    model: KnowledgeTracer,
+    dataset: Dataset,
+    student: int,
+    step: int,
+    skill: int,
+    seq_len: int,
+    device: torch.device,
+    precision: AbstractContextManager[object] | None = None,
+) -> ExplainedPrediction:
+    """Explain the prediction of a student's answer from at most the `seq_len` - 1 before it.
+
+    Args:
+        model: on `device`.
+        dataset: coded with the model's skills.
+        student: index in the data set.
+        step: place of the answer in the student's history, from 1; one past the last for the answer
+            that would come next.
+        skill: code of the skill in question, whether or not it was the one asked.
+        seq_len: longest sequence the model reads.
+        device: where to compute.
+        precision: autocast context of the dense layers.
+    """
+    begin = int(dataset.offsets[student])
+    past = np.arange(begin + max(0, step - seq_len + 1), begin + step)
+    batch = make_batch(_history(dataset, past, skill), np.zeros(1, np.int64)).to(device)
+    last = len(past) - 1
+    model.eval()
+    with precision or nullcontext():
+        output = model(batch)
+        explanation = model.explain(batch)
+        mastery = model.mastery(batch, torch.tensor([skill], device=device))
+    contributions: list[float | None] = [None] * len(past)
+    logit, prior = output.logits[last], None
+    if explanation is not None:
+        logit, prior = explanation.logits[last], float(explanation.prior[last])
+        contributions = explanation.contributions[0][0, last, : len(past)].tolist()
+    asked_then = step < int(dataset.offsets[student + 1]) - begin
+    answered = asked_then and int(dataset.skills[begin + step]) == skill
+    of_skill = None if mastery is None else mastery[:, 0]
+    gains = None if output.gains is None else output.gains[:, skill]
+    columns = zip(
+        past.tolist(),
+        contributions,
+        _listed(of_skill, len(past)),
+        _listed(gains, len(past)),
+        strict=True,
+    )
+    return ExplainedPrediction(
+        student=dataset.student_ids[student],
+        step=step,
+        skill=dataset.skill_ids[skill],
+        right=bool(dataset.responses[begin + step]) if answered else None,
+        logit=float(logit),
+        probability=float(logit.sigmoid()),
+        prior=prior,
+        past=tuple(
+            PastAnswer(
+                step=row - begin,
+                skill=dataset.skill_ids[dataset.skills[row]],
+                right=bool(dataset.responses[row]),
+                contribution=contribution,
+                mastery=level,
+                gain=gain,
+            )
+            for row, contribution, level, gain in columns
+        ),
+    )
+
+
+def _history(dataset: Dataset, past: np.ndarray, skill: int) -> Sequences:
+    """The past answers and then the question; its answer is made up and never read."""
+    orders = dataset.column(ORDER)[past]
+    return Sequences(
+        skills=np.append(dataset.skills[past], skill),
+        responses=np.append(dataset.responses[past], 0),
+        orders=np.append(orders, orders[-1] + 1),
+        starts=np.zeros(1, np.int64),
+        lengths=np.array([len(past) + 1]),
+        students=np.zeros(1, np.int64),
+        score_from=np.zeros(1, np.int64),
+    )
+
+
+def _listed(values: Tensor | None, count: int) -> list[float | None]:
+    return [None] * count if values is None else values[:count].tolist()

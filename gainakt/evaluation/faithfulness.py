@@ -1,0 +1,225 @@
+"""Is an explanation true to the model: does it add up, and does what it stresses matter?"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gainakt.data.batches import Batch, Sequences, evaluation_batches
+from gainakt.evaluation.pieces import copied
+from gainakt.evaluation.readout import Readout, read_out
+from gainakt.models.interface import Explanation, KnowledgeTracer
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+DELETED = 0.1
+# With fewer answers before it, a tenth of them is less than one.
+LEAST_PAST = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """How the explanations of n predictions add up; columns of length n.
+
+    student: whose. error: |logit - prior - sum of contributions|, the logit being that of a plain
+    prediction. contributions: how many; right_signs: of these the ones not negative for a right and
+    not positive for a wrong answer.
+    """
+
+    student: IntArray
+    error: FloatArray
+    contributions: IntArray
+    right_signs: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Deletions:
+    """How n predictions move when a tenth of the past answers is deleted; columns of length n.
+
+    student: whose. strongest, random, recent: |change of the probability| when the answers that
+    the explanation gives most weight, answers at random or the latest are removed from the history
+    and the model reads what is left. struck: these three when only their terms are struck from the
+    sum; None for a model whose explanation is no sum.
+    """
+
+    student: IntArray
+    strongest: FloatArray
+    random: FloatArray
+    recent: FloatArray
+    struck: tuple[FloatArray, FloatArray, FloatArray] | None
+
+
+@torch.inference_mode()
+def decompose(
+    model: KnowledgeTracer,
+    sequences: Sequences,
+    device: torch.device,
+    precision: AbstractContextManager[object] | None = None,
+) -> Decomposition | None:
+    """Add up the explanation of every prediction that is scored; None if there are none.
+
+    Args:
+        model: on `device`.
+        sequences: what to read.
+        device: where to compute.
+        precision: autocast context of the dense layers.
+    """
+    model.eval()
+    parts = []
+    with precision or nullcontext():
+        for batch in evaluation_batches(sequences):
+            batch = batch.to(device)
+            explanation = model.explain(batch)
+            if explanation is None:
+                return None
+            columns = (batch.sequence, *_sums(explanation, model(batch).logits, batch))
+            parts.append([column[batch.has_next].cpu().numpy() for column in columns])
+    sequence, error, count, right = (np.concatenate(c) for c in zip(*parts, strict=True))
+    return Decomposition(sequences.students[sequence], error, count, right)
+
+
+def _sums(explanation: Explanation, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Error, number of contributions and number with the right sign, (N,) each."""
+    sums, rights = [], []
+    for (start, rows, length), shares in zip(
+        batch.rectangles, explanation.contributions, strict=True
+    ):
+        answer = batch.response[start : start + rows * length].view(rows, 1, length)
+        past = torch.ones(length, length, dtype=torch.bool, device=shares.device).tril()
+        right = (shares * (2 * answer - 1) >= 0) & past
+        sums.append(shares.double().sum(dim=-1).flatten())
+        rights.append(right.sum(dim=-1).flatten())
+    error = (logits.double() - explanation.prior.double() - torch.cat(sums)).abs()
+    return error, batch.position + 1, torch.cat(rights)
+
+
+def delete_answers(
+    model: KnowledgeTracer,
+    sequences: Sequences,
+    device: torch.device,
+    targets: int,
+    seed: int,
+    precision: AbstractContextManager[object] | None = None,
+) -> Deletions | None:
+    """Delete a tenth of the answers before predictions drawn at random.
+
+    The weight of an answer is the size of its contribution; for a model that explains no sum but
+    has gains, its gain on the skill asked. None for a model that has neither.
+
+    Args:
+        model: on `device`.
+        sequences: what to draw from; predictions with fewer than 10 answers before are left out.
+        device: where to compute.
+        targets: how many predictions.
+        seed: of the draws.
+        precision: autocast context of the dense layers.
+    """
+    pieces = _histories(sequences, targets, seed)
+    if not len(pieces):
+        return None
+    weighed = _weights(model, pieces, device, precision)
+    if weighed is None:
+        return None
+    weights, is_sum = weighed
+    past = pieces.lengths - 1
+    rng = np.random.default_rng([seed, 7])
+    orders = (
+        [np.argsort(-np.abs(w), kind="stable") for w in weights],
+        [rng.permutation(n) for n in past.tolist()],
+        [np.arange(n)[::-1] for n in past.tolist()],
+    )
+    logit = _last_logits(read_out(model, pieces, device, precision=precision))
+    p = _sigmoid(logit)
+    moved: list[FloatArray] = []
+    struck: list[FloatArray] = []
+    for order in orders:
+        deleted = [o[: round(DELETED * len(o))] for o in order]
+        left = copied(pieces, _kept(pieces, deleted))
+        without = _last_logits(read_out(model, left, device, precision=precision))
+        terms = np.array([w[d].sum() for w, d in zip(weights, deleted, strict=True)])
+        moved.append(np.abs(_sigmoid(without) - p))
+        struck.append(np.abs(_sigmoid(logit - terms) - p))
+    return Deletions(
+        pieces.students.astype(np.int64),
+        strongest=moved[0],
+        random=moved[1],
+        recent=moved[2],
+        struck=(struck[0], struck[1], struck[2]) if is_sum else None,
+    )
+
+
+def _histories(sequences: Sequences, targets: int, seed: int) -> Sequences:
+    """One piece for each prediction drawn: the answers before it, and the one it predicts."""
+    lengths = sequences.lengths
+    room = np.maximum(lengths - np.maximum(sequences.score_from, LEAST_PAST - 1) - 1, 0)
+    drawn = np.random.default_rng([seed, 6]).permutation(int(room.sum()))[:targets]
+    ends = np.cumsum(room)
+    piece = np.searchsorted(ends, drawn, side="right")
+    from_end = ends[piece] - drawn - 1
+    chosen = sequences.take(piece)
+    kept = np.arange(int(chosen.lengths.sum())) - np.repeat(
+        np.cumsum(chosen.lengths) - chosen.lengths, chosen.lengths
+    ) < np.repeat(chosen.lengths - from_end, chosen.lengths)
+    pieces = copied(chosen, kept)
+    last = pieces.starts + pieces.lengths - 1
+    # the skills of one question share its answer: only the first of them is predicted
+    return pieces.take(np.flatnonzero(pieces.orders[last] != pieces.orders[last - 1]))
+
+
+@torch.inference_mode()
+def _weights(
+    model: KnowledgeTracer,
+    pieces: Sequences,
+    device: torch.device,
+    precision: AbstractContextManager[object] | None,
+) -> tuple[list[FloatArray], bool] | None:
+    """Every answer's weight in its piece's last prediction, and whether a sum is made of them."""
+    model.eval()
+    weights: list[FloatArray] = [np.zeros(0)] * len(pieces)
+    is_sum = False
+    with precision or nullcontext():
+        for batch in evaluation_batches(pieces):
+            batch = batch.to(device)
+            explanation = model.explain(batch)
+            gains = None if explanation else model(batch).gains
+            if explanation is None and gains is None:
+                return None
+            is_sum = explanation is not None
+            for index, (start, rows, length) in enumerate(batch.rectangles):
+                for row in range(rows):
+                    first = start + row * length
+                    piece = int(batch.sequence[first])
+                    past = int(pieces.lengths[piece]) - 1
+                    if explanation is not None:
+                        of_past = explanation.contributions[index][row, past - 1, :past]
+                    else:
+                        assert gains is not None
+                        asked = batch.next_skill[first + past - 1]
+                        of_past = gains[first : first + past, asked]
+                    weights[piece] = of_past.double().cpu().numpy()
+    return weights, is_sum
+
+
+def _kept(pieces: Sequences, deleted: list[IntArray]) -> BoolArray:
+    keep = np.ones(int(pieces.lengths.sum()), dtype=bool)
+    starts = np.cumsum(pieces.lengths) - pieces.lengths
+    for start, places in zip(starts.tolist(), deleted, strict=True):
+        keep[start + places] = False
+    return keep
+
+
+def _last_logits(readout: Readout) -> FloatArray:
+    """The logit of each piece's last answer: that after the step before its last one."""
+    last = np.flatnonzero(np.diff(readout.sequence, append=-1))
+    return readout.logit[last - 1].astype(np.float64)
+
+
+def _sigmoid(logit: FloatArray) -> FloatArray:
+    return np.asarray(1 / (1 + np.exp(-logit)))

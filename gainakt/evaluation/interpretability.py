@@ -1,0 +1,297 @@
+"""Nine measures of interpretability for any model, beside controls, with intervals over students.
+
+Mastery is always that of the skill asked, before the answer.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gainakt.data.batches import Sequences, chunk_sequences, window_sequences
+from gainakt.data.interactions import Dataset
+from gainakt.evaluation.agreement import Agreement
+from gainakt.evaluation.bootstrap import Estimate, StudentBootstrap
+from gainakt.evaluation.calibration import Calibration
+from gainakt.evaluation.consistency import sample_students
+from gainakt.evaluation.controls import all_mastery, make_controls
+from gainakt.evaluation.direction import flip_answers
+from gainakt.evaluation.faithfulness import decompose, delete_answers
+from gainakt.evaluation.readout import Readout, read_mastery, read_out
+from gainakt.evaluation.significance import WeightedAUC
+from gainakt.evaluation.traces import clock_figures, rank_correlation, trace_figures
+from gainakt.models.interface import KnowledgeTracer
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Figures = dict[str, Estimate]
+
+
+class Measure(NamedTuple):
+    """A figure of the table: the number of its measure, and its label."""
+
+    number: int
+    label: str
+
+
+MEASURES: dict[str, Measure] = {
+    "prediction_auc": Measure(1, "AUC of the prediction"),
+    "mastery_auc": Measure(1, "AUC of mastery"),
+    "mastery_gap": Measure(1, "AUC of the prediction minus AUC of mastery"),
+    "agreement": Measure(2, "agreement of mastery and answers (DOA), mean over skills"),
+    "agreement_weighted": Measure(2, "the same, skills weighted by answers"),
+    "agreement_at_attempt": Measure(2, "the same, at equal skill and attempt number"),
+    "falls_next": Measure(3, "wrong flipped to right: next predictions that fall"),
+    "falls_later": Measure(3, "wrong flipped to right: later predictions that fall"),
+    "decomposition_error": Measure(4, "largest |logit - prior - sum of contributions|"),
+    "right_signs": Measure(4, "contributions with the sign of their answer"),
+    "deletion_change": Measure(5, "strongest 10% of answers removed: mean |change of p|"),
+    "deletion_over_random": Measure(5, "the same, over that of random answers"),
+    "deletion_over_recent": Measure(5, "the same, over that of the latest answers"),
+    "struck_over_random": Measure(5, "strongest 10% of terms struck, over random terms"),
+    "struck_over_recent": Measure(5, "the same, over the latest terms"),
+    "stability": Measure(6, "Spearman of mastery with the other run"),
+    "calibration_error": Measure(7, "calibration error (ECE, 10 quantile bins)"),
+    "brier": Measure(7, "Brier score"),
+    "mastery_correlation": Measure(8, "mean mastery and next answer, within students"),
+    "mastery_spread_skills": Measure(9, "spread of mastery over a student's skills"),
+    "mastery_spread_students": Measure(9, "spread of a skill's mastery over students"),
+    "gain_spread_skills": Measure(9, "spread of an answer's gains over skills"),
+    "gain_spread_students": Measure(9, "spread of a skill's gains over students"),
+}
+
+# What a control's structure fixes: the clocks read no answer, and the other two only rise with
+# right ones (for BKT since guess and slip are at most one half).
+FIXED_CONTROLS = dict.fromkeys(("falls_next", "falls_later"), Estimate(0.0))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured.
+
+    samples: resamples of students. flips: answers flipped. deletions: predictions whose past is
+    thinned out. students: whose mastery of all skills is read (a model may need K passes for it).
+    """
+
+    samples: int = 1000
+    flips: int = 10_000
+    deletions: int = 2_000
+    students: int = 200
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """How models are run: what they read and where they compute."""
+
+    dataset: Dataset
+    windows: Sequences
+    pieces: Sequences
+    sample: Sequences
+    device: torch.device
+    precision: AbstractContextManager[object] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        students: IntArray,
+        seq_len: int,
+        stride: int,
+        settings: Settings,
+        device: torch.device,
+        precision: AbstractContextManager[object] | None = None,
+    ) -> Reader:
+        """Cut the histories of `students`: windows as they are scored, consecutive pieces, and
+        the first pieces of a sample of students."""
+        pieces = chunk_sequences(dataset, students, seq_len)
+        sample = pieces.take(sample_students(pieces, settings.students, settings.seed))
+        windows = window_sequences(dataset, students, seq_len, stride)
+        return cls(dataset, windows, pieces, sample, device, precision)
+
+    def predictions(self, model: KnowledgeTracer) -> Readout:
+        """Return a model's predictions of all answers but each student's first."""
+        readout = read_out(model, self.windows, self.device, precision=self.precision)
+        return readout.where(readout.has_next)
+
+    def all_mastery(self, model: KnowledgeTracer) -> npt.NDArray[np.float32] | None:
+        """Return a model's mastery (n, K) after each step of the sample."""
+        return read_mastery(model, self.sample, self.device, precision=self.precision)
+
+    def rows(self, scored: Readout) -> IntArray:
+        """Return the data set's row of each answer predicted."""
+        rows: IntArray = self.windows.starts[scored.sequence] + scored.position + 1
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The n answers predicted: skill, answer, how many attempts at the skill came before; (n,)."""
+
+    skill: IntArray
+    answer: IntArray
+    attempt: IntArray
+    bootstrap: StudentBootstrap
+
+
+@dataclass(frozen=True)
+class Interpretability:
+    """The figures of a model and its controls: column -> key of `MEASURES` -> estimate.
+
+    by_construction: the keys that the model's structure fixes. curves: reliability curves by
+    column. settings, students, answers: what was measured.
+    """
+
+    columns: dict[str, Figures]
+    by_construction: frozenset[str]
+    curves: dict[str, list[dict[str, float]]]
+    settings: Settings
+    students: int
+    answers: int
+
+
+def measure(
+    model: KnowledgeTracer,
+    untrained: KnowledgeTracer,
+    reader: Reader,
+    training: IntArray,
+    settings: Settings,
+    against: tuple[KnowledgeTracer, KnowledgeTracer] | None = None,
+) -> Interpretability:
+    """Measure a model beside its controls.
+
+    Args:
+        model: trained.
+        untrained: of the same configuration, as it was before training.
+        reader: of the students to measure on.
+        training: students that the controls may learn from.
+        settings: how much to measure.
+        against: the model of another seed, trained and untrained, for stability.
+    """
+    scored = reader.predictions(model)
+    rows = reader.rows(scored)
+    controls = make_controls(reader.dataset, training)
+    owner = reader.windows.students[scored.sequence]
+    answers = Answers(
+        scored.next_skill,
+        scored.next_answer,
+        controls["attempts"].mastery[rows].astype(np.int64),
+        StudentBootstrap(owner, settings.samples, settings.seed),
+    )
+    columns: dict[str, Figures] = {}
+    curves: dict[str, list[dict[str, float]]] = {}
+    others = against or (None, None)
+    for name, own, other in (("model", model, others[0]), ("untrained", untrained, others[1])):
+        readout = scored if own is model else reader.predictions(own)
+        probability = readout.probability.astype(np.float64)
+        mastery = None if np.isnan(readout.next_mastery).any() else readout.next_mastery
+        columns[name] = {
+            **_of_mastery(answers, probability, mastery, gap=True),
+            **_of_behaviour(own, reader, settings),
+            **trace_figures(
+                reader.all_mastery(own), reader.sample, settings.samples, settings.seed
+            ),
+        }
+        curves[name] = Calibration(answers.answer, probability).curve()
+        if other is not None and mastery is not None:
+            second = reader.predictions(other).next_mastery
+            # untrained models of one seed are one model: that says nothing
+            if not np.array_equal(mastery, second):
+                columns[name]["stability"] = rank_correlation(mastery, second, answers.bootstrap)
+    for name, control in controls.items():
+        known = None if control.probability is None else control.probability[rows]
+        columns[name] = {
+            **_of_mastery(answers, known, control.mastery[rows], gap=False),
+            **FIXED_CONTROLS,
+            **trace_figures(
+                all_mastery(control, reader.sample), reader.sample, settings.samples, settings.seed
+            ),
+        }
+        if known is not None:
+            curves[name] = Calibration(answers.answer, known).curve()
+    columns["step_number"] |= clock_figures(reader.sample, settings.samples, settings.seed)
+    return Interpretability(
+        columns,
+        model.by_construction,
+        curves,
+        settings,
+        students=len(np.unique(owner)),
+        answers=len(rows),
+    )
+
+
+def _of_mastery(
+    answers: Answers,
+    probability: FloatArray | None,
+    mastery: npt.NDArray[np.floating] | None,
+    *,
+    gap: bool,
+) -> Figures:
+    """Measures 1, 2 and 7: all that predictions and mastery of the skill asked say.
+
+    Args:
+        answers: the n answers.
+        probability, mastery: (n,).
+        gap: whether mastery stands beside a prediction of its own.
+    """
+    figures: Figures = {}
+    if probability is not None:
+        calibration = Calibration(answers.answer, probability)
+        figures["calibration_error"], figures["brier"] = answers.bootstrap.estimate(
+            lambda w: [calibration.error(w), calibration.brier(w)]
+        )
+    of_p = None if probability is None else WeightedAUC(answers.answer, probability)
+    if mastery is None:
+        if of_p is not None:
+            curve = of_p
+            (figures["prediction_auc"],) = answers.bootstrap.estimate(lambda w: [curve(w)])
+        return figures
+    of_m = WeightedAUC(answers.answer, mastery)
+    by_skill = Agreement(answers.skill, answers.answer, mastery)
+    group = answers.skill * (answers.attempt.max() + 1) + answers.attempt
+    by_attempt = Agreement(group, answers.answer, mastery)
+
+    def all_of_them(w: FloatArray) -> list[float]:
+        auc = of_m(w)
+        own = float("nan") if of_p is None else of_p(w)
+        doa = [by_skill.mean(w), by_skill.weighted(w), by_attempt.weighted(w)]
+        return [own, auc, own - auc, *doa]
+
+    keys = [key for key, entry in MEASURES.items() if entry.number <= 2]
+    estimates = dict(zip(keys, answers.bootstrap.estimate(all_of_them), strict=True))
+    left_out = () if gap else ("mastery_gap",)
+    return figures | {
+        k: e for k, e in estimates.items() if e.value is not None and k not in left_out
+    }
+
+
+def _of_behaviour(model: KnowledgeTracer, reader: Reader, settings: Settings) -> Figures:
+    """Measures 3 to 5: what the model does when answers are changed, added up or deleted."""
+    figures: Figures = {}
+    device, precision, seed = reader.device, reader.precision, settings.seed
+    flips = flip_answers(model, reader.pieces, device, settings.flips, seed, precision)
+    if len(flips.student):
+        bootstrap = StudentBootstrap(flips.student, settings.samples, settings.seed)
+        figures["falls_next"] = bootstrap.ratio(flips.next_falls, flips.next)
+        figures["falls_later"] = bootstrap.ratio(flips.later_falls, flips.later)
+    sums = decompose(model, reader.windows, device, precision)
+    if sums is not None:
+        bootstrap = StudentBootstrap(sums.student, settings.samples, settings.seed)
+        figures["decomposition_error"] = Estimate(float(sums.error.max()))
+        figures["right_signs"] = bootstrap.ratio(sums.right_signs, sums.contributions)
+    deleted = delete_answers(model, reader.pieces, device, settings.deletions, seed, precision)
+    if deleted is not None:
+        bootstrap = StudentBootstrap(deleted.student, settings.samples, settings.seed)
+        figures["deletion_change"] = bootstrap.mean(deleted.strongest)
+        figures["deletion_over_random"] = bootstrap.ratio(deleted.strongest, deleted.random)
+        figures["deletion_over_recent"] = bootstrap.ratio(deleted.strongest, deleted.recent)
+        if deleted.struck is not None:
+            strongest, random, recent = deleted.struck
+            figures["struck_over_random"] = bootstrap.ratio(strongest, random)
+            figures["struck_over_recent"] = bootstrap.ratio(strongest, recent)
+    return figures

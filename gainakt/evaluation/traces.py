@@ -1,0 +1,99 @@
+"""Mastery over time: does it go with what students do next, and does it tell them apart?"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gainakt.data.batches import Sequences
+from gainakt.evaluation.bootstrap import Estimate, StudentBootstrap
+from gainakt.evaluation.consistency import within_student_correlations
+from gainakt.evaluation.pieces import rows_of_pieces
+
+FloatArray = npt.NDArray[np.float64]
+Series = npt.NDArray[np.floating]
+
+
+def trace_figures(
+    mastery: Series | None, sample: Sequences, samples: int, seed: int
+) -> dict[str, Estimate]:
+    """Return correlation with the next answer and spread; empty without mastery.
+
+    Spread of mastery: its standard deviation over the skills of a student, and over the students
+    for a skill, after the sample's last steps. A gain is what an answer changes a skill's mastery
+    by; its spread is the standard deviation over skills at a step, and over students of a skill's
+    mean gain.
+
+    Args:
+        mastery: (n, K) of all skills after each step.
+        sample: one piece for each student, n steps in all.
+        samples, seed: of the bootstrap.
+    """
+    if mastery is None:
+        return {}
+    piece = np.repeat(np.arange(len(sample)), sample.lengths)
+    last = np.flatnonzero(np.diff(piece, append=-1))
+    bootstrap = StudentBootstrap(np.arange(len(last)), samples, seed)
+    at_end = mastery[last].astype(np.float64)
+    same = piece[1:] == piece[:-1]
+    gained = np.diff(mastery.astype(np.float64), axis=0)[same]
+    count = sample.lengths - 1
+    first = np.cumsum(count) - count
+    mean_gain = np.add.reduceat(gained, first) / count[:, None]
+    return {
+        "mastery_correlation": next_answer_correlation(mastery.mean(axis=1), sample, bootstrap),
+        "mastery_spread_skills": bootstrap.mean(at_end.std(axis=1)),
+        "mastery_spread_students": Estimate(float(at_end.std(axis=0).mean())),
+        "gain_spread_skills": bootstrap.mean(np.add.reduceat(gained.std(axis=1), first) / count),
+        "gain_spread_students": Estimate(float(mean_gain.std(axis=0).mean())),
+    }
+
+
+def clock_figures(sample: Sequences, samples: int, seed: int) -> dict[str, Estimate]:
+    """Return what the step number alone correlates with the next answer."""
+    bootstrap = StudentBootstrap(np.arange(len(sample)), samples, seed)
+    steps = np.concatenate([np.arange(n) for n in sample.lengths.tolist()])
+    return {"mastery_correlation": next_answer_correlation(steps.astype(float), sample, bootstrap)}
+
+
+def next_answer_correlation(
+    series: Series, sample: Sequences, bootstrap: StudentBootstrap
+) -> Estimate:
+    """Return the mean within-student correlation of values (n,) after each step with what follows.
+
+    Args:
+        series: one value a step.
+        sample: one piece for each student, n steps in all.
+        bootstrap: over the pieces.
+    """
+    piece = np.repeat(np.arange(len(sample)), sample.lengths)
+    rows = rows_of_pieces(sample)
+    steps = np.flatnonzero(piece[1:] == piece[:-1])
+    # the skills of one question share its answer: only the first of them is predicted
+    steps = steps[sample.orders[rows[steps]] != sample.orders[rows[steps + 1]]]
+    of_students = np.full(len(sample), np.nan)
+    of_students[np.unique(piece[steps])] = within_student_correlations(
+        series[steps], sample.responses[rows[steps + 1]], piece[steps]
+    )
+    return bootstrap.mean(of_students)
+
+
+def rank_correlation(
+    a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], bootstrap: StudentBootstrap
+) -> Estimate:
+    """Spearman correlation of two (n,) series, ranked once over all of them.
+
+    The interval weights those ranks, for to rank every resample anew would take long.
+    """
+    from scipy.stats import rankdata
+
+    x, y = (rankdata(v) - (len(v) + 1) / 2 for v in (a, b))
+
+    def correlation(w: FloatArray) -> list[float]:
+        total = w.sum()
+        mx, my = (w @ x) / total, (w @ y) / total
+        cov = (w @ (x * y)) / total - mx * my
+        var = ((w @ (x * x)) / total - mx**2) * ((w @ (y * y)) / total - my**2)
+        return [float(cov / np.sqrt(var)) if var > 0 else float("nan")]
+
+    return bootstrap.estimate(correlation)[0]
