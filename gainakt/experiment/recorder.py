@@ -1,0 +1,98 @@
+"""What a run writes down while it trains: checkpoints, metrics, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gainakt.config import Config
+from gainakt.data.interactions import Dataset
+from gainakt.experiment import provenance
+from gainakt.experiment.console import RunConsole, duration
+from gainakt.experiment.folder import RUNNING, RunFolder, write_json
+from gainakt.training.checkpoint import Checkpoint, save_checkpoint, save_state
+from gainakt.training.loop import Trainer
+
+
+class FolderRecorder:
+    """Writes what the training loop reports into the experiment folder, epoch by epoch."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        dataset: Dataset,
+        console: RunConsole,
+        track: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.dataset = dataset
+        self.console = console
+        self.track = track
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Show progress."""
+        self.console.step(epoch, self.config.training.epochs, step, steps, loss)
+
+    def on_epoch(self, trainer: Trainer, improved: bool) -> None:
+        """Save checkpoints and metrics; the state comes last, for it says how far the run is."""
+        checkpoint = Checkpoint(
+            self.config,
+            self.dataset.skill_ids,
+            trainer.epoch,
+            trainer.evaluated_model.state_dict(),
+        )
+        if improved:
+            save_checkpoint(self.folder.best, checkpoint)
+        save_checkpoint(self.folder.last, checkpoint)
+        self.folder.write_metrics(trainer.history.rows)
+        write_json(self.folder.trajectory, trainer.history.trajectory)
+        write_json(self.folder.results, summarise(self.folder, self.config, trainer, RUNNING))
+        self.on_state(trainer)
+        self.track(trainer.history.rows[-1])
+        self._say_epoch(trainer, improved)
+
+    def on_state(self, trainer: Trainer) -> None:
+        """Save what resuming needs."""
+        save_state(self.folder.state, trainer.state())
+
+    def _say_epoch(self, trainer: Trainer, improved: bool) -> None:
+        row = trainer.history.rows[-1]
+        correlations = "".join(
+            f"  {short} {row[name]:+.4f}"
+            for short, name in (("mastery", "mastery_correlation"), ("gain", "gain_correlation"))
+            if row[name] is not None
+        )
+        self.console.say(
+            f"epoch {trainer.epoch}/{self.config.training.epochs} done in "
+            f"{duration(trainer.history.seconds[-1])}: train loss {row['train_loss']:.5f}  "
+            f"AUC {row['train_auc']:.5f} | validation loss {row['val_loss']:.5f}  "
+            f"AUC {row['val_auc']:.5f}  accuracy {row['val_accuracy']:.5f}{correlations}"
+            f"{'  (best so far)' if improved else ''}"
+        )
+        for event in trainer.history.trajectory[-1]["events"]:
+            self.console.say(
+                f"  {event['event']}: {event['parameter']} {event['from']:g} -> {event['to']:g}"
+            )
+
+
+def summarise(folder: RunFolder, config: Config, trainer: Trainer, status: str) -> dict[str, Any]:
+    """Return what results.json says of a run at this moment."""
+    best = trainer.history.best
+    return {
+        "status": status,
+        "epochs": trainer.epoch,
+        "best_epoch": best["epoch"] if best else None,
+        "best": best,
+        "has_mastery": "mastery" in config.outputs(),
+        "mastery_corr": None,
+        "gain_corr": None,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "checkpoints": {
+            path.name: provenance.file_hash(path)
+            for path in (folder.best, folder.last)
+            if path.is_file()
+        },
+        "seconds": {"epochs": [round(s, 3) for s in trainer.history.seconds]},
+    }
