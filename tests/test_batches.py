@@ -191,6 +191,23 @@ def test_windows_score_every_answer_but_the_first_once(
     assert (context >= np.minimum(history, max(1, seq_len - stride))).all()
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.integers(2, 60), st.integers(1, 30), st.integers(3, 12), st.integers(1, 20))
+def test_what_a_prediction_sees_stays_the_same_when_the_history_goes_on(
+    length: int, more: int, seq_len: int, stride: int
+) -> None:
+    def context_of_targets(steps: int) -> dict[int, int]:
+        windows = window_sequences(dataset_of([steps]), np.array([0]), seq_len, stride)
+        batch = make_batch(windows, np.arange(len(windows)))
+        scored = batch.has_next.nonzero().flatten()
+        context = batch.position[scored] + 1
+        target = torch.from_numpy(windows.starts)[batch.sequence[scored]] + context
+        return dict(zip(target.tolist(), context.tolist(), strict=True))
+
+    longer = context_of_targets(length + more)
+    assert context_of_targets(length).items() <= longer.items()
+
+
 def test_stride_one_is_the_exact_sliding_window() -> None:
     windows = window_sequences(dataset_of([8]), np.array([0]), 4, 1)
     assert windows.starts.tolist() == [0, 1, 2, 3, 4]

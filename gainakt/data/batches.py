@@ -137,8 +137,9 @@ def window_sequences(dataset: Dataset, students: IntArray, seq_len: int, stride:
 
     A history longer than `seq_len` continues in windows that move on by `stride` steps: each scores
     only its last `stride` targets, so their context is `seq_len - stride` to `seq_len - 1` steps.
-    `stride` 1 is the exact sliding window; larger ones cost that many times less. At most
-    `seq_len - 1` is used, for every target needs at least one step before it.
+    Where a window starts depends on the answers before it alone: a prediction stays the same when
+    the history goes on. `stride` 1 is the exact sliding window; larger ones cost that many times
+    less. At most `seq_len - 1` is used, for every target needs at least one step before it.
     """
     stride = min(stride, seq_len - 1)
     starts: list[int] = []
@@ -149,8 +150,8 @@ def window_sequences(dataset: Dataset, students: IntArray, seq_len: int, stride:
         first, end = int(dataset.offsets[student]), int(dataset.offsets[student + 1])
         scored_to = first
         while scored_to < end:
-            stop = min(end, first + seq_len if scored_to == first else scored_to + stride)
-            start = max(first, stop - seq_len)
+            full = first + seq_len if scored_to == first else scored_to + stride
+            start, stop = full - seq_len, min(end, full)
             starts.append(start)
             lengths.append(stop - start)
             owner.append(student)
