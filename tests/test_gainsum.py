@@ -14,7 +14,8 @@ from torch import Tensor
 from gainakt.config import load_config
 from gainakt.errors import ConfigError
 from gainakt.models import build_model
-from gainakt.models.gainsum import GainSum, attention_weights, with_decay, with_position
+from gainakt.models.evidence import attention_weights, sum_evidence
+from gainakt.models.gainsum import GainSum
 
 SKILLS = 4
 both_settings = pytest.mark.parametrize("weights", ["in_context", "skills_only"])
@@ -169,14 +170,43 @@ def test_skills_only_weights_do_not_depend_on_answers() -> None:
 
 def test_attention_weights_by_hand() -> None:
     # one head of width 4, two steps; the second question shares the skill of the first step
-    query, keys = torch.ones(2, 1, 4), torch.tensor([[1.0], [0.5]])[:, :, None].expand(2, 1, 4)
-    q = with_decay(query, decay=torch.tensor([0.5]))[None].transpose(1, 2)
-    k = with_position(keys, torch.arange(2))[None].transpose(1, 2)
+    query = torch.ones(1, 2, 1, 4)
+    keys = torch.tensor([1.0, 0.5])[None, :, None, None].expand(1, 2, 1, 4)
     is_same = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])
-    weights = attention_weights(q, k, is_same, same=torch.tensor([2.0]))
+    same, decay = torch.tensor([2.0]), torch.tensor([0.5])
+    weights = attention_weights(query, keys, is_same, same, decay)
     # 4 * 1 / sqrt(4) - 0.5 * 1 step + 2, against 4 * 0.5 / sqrt(4)
     expected = torch.tensor([2.0 - 0.5 + 2.0, 1.0]).softmax(dim=0)
     torch.testing.assert_close(weights[0, 0], torch.stack([torch.tensor([1.0, 0.0]), expected]))
+
+
+def test_the_gradient_of_the_sum_of_evidence_is_that_of_its_formula() -> None:
+    random = torch.Generator().manual_seed(3)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=random, dtype=torch.float64).requires_grad_()
+
+    query, keys, gains, same, decay = (
+        draw(2, 5, 3, 4),
+        draw(2, 5, 3, 4),
+        draw(2, 5, 3),
+        draw(3),
+        draw(3),
+    )
+    is_same = torch.randint(0, 2, (2, 5, 5), generator=random).double()
+
+    def by_the_formula(*parts: torch.Tensor) -> torch.Tensor:
+        query, keys, gains, same, decay = parts
+        alpha = attention_weights(query, keys, is_same, same, decay)
+        return torch.einsum("rhti,rih->rth", alpha, gains)
+
+    def function(*parts: torch.Tensor) -> torch.Tensor:
+        query, keys, gains, same, decay = parts
+        return sum_evidence(query, keys, gains, is_same, same, decay)
+
+    inputs = (query, keys, gains, same, decay)
+    torch.testing.assert_close(function(*inputs), by_the_formula(*inputs))
+    assert torch.autograd.gradcheck(function, inputs)
 
 
 def test_the_sum_is_exact_in_mixed_precision_too() -> None:

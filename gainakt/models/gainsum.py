@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gainakt.config import Config, GainSumParameters
 from gainakt.data.batches import Batch
+from gainakt.models.evidence import attention_weights, sum_evidence
 from gainakt.models.history import history_features, n_features
 from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput
 from gainakt.models.questions import QuestionBlock
@@ -26,7 +27,7 @@ RISING = {"falls_next", "falls_later"}
 class Evidence(NamedTuple):
     """What the past says, whatever is asked.
 
-    tokens: (N, d) of the questions asked. keys: (N, H, d_h + 1). gains: (N, H), signed.
+    tokens: (N, d) of the questions asked. keys: (N, H, d_h). gains: (N, H), signed.
     """
 
     tokens: Tensor
@@ -35,48 +36,11 @@ class Evidence(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What a question looks for: query (N, H, d_h + 1), scale (N, H), prior (N,)."""
+    """What a question looks for: query (N, H, d_h), scale (N, H), prior (N,)."""
 
     query: Tensor
     scale: Tensor
     prior: Tensor
-
-
-def with_decay(query: Tensor, decay: Tensor) -> Tensor:
-    """Return (N, H, d_h + 1): query / sqrt(d_h), and its head's decay (H,) as one more column."""
-    column = decay[:, None].expand(len(query), -1, 1)
-    return torch.cat([query * query.shape[-1] ** -0.5, column], dim=-1)
-
-
-def with_position(keys: Tensor, position: Tensor) -> Tensor:
-    """Return (N, H, d_h + 1): keys, and the step's position (N,) as one more column.
-
-    A softmax ignores what its scores have in common, so decay * i, which the two extra columns add
-    to the product of query and key, serves for -decay * (t - i).
-    """
-    column = position[:, None, None].expand(-1, keys.shape[1], 1)
-    return torch.cat([keys, column.to(keys.dtype)], dim=-1)
-
-
-def attention_weights(query: Tensor, keys: Tensor, is_same: Tensor, same: Tensor) -> Tensor:
-    """Return the share of each past answer in the evidence, alpha (rows, H, T, T).
-
-    alpha_h(t, i) = softmax over the past i of
-    query(t, k) . key(i) / sqrt(d_h) - decay_h (t - i) + same_h [s_i = k].
-
-    Row t of the result is the question asked after step t, so its past is the steps up to t.
-
-    Args:
-        query, keys: (rows, H, T, d_h + 1), from `with_decay` and `with_position`.
-        is_same: (rows, T, T), 1 where the skill of step i is the one asked after step t.
-        same: (H,).
-    """
-    rows, heads, length, _ = query.shape
-    future = torch.full((length, length), -torch.inf, device=query.device).triu_(1)
-    bias = same[:, None, None] * is_same[:, None] + future
-    scores = torch.baddbmm(bias.flatten(0, 1), query.flatten(0, 1), keys.flatten(0, 1).mT)
-    weights: Tensor = scores.softmax(dim=-1).unflatten(0, (rows, heads))
-    return weights
 
 
 class GainSum(KnowledgeTracer):
@@ -178,20 +142,22 @@ class GainSum(KnowledgeTracer):
 
         def collect(*views: Tensor) -> Tensor:
             query, keys, skills, wanted, scale, gains = views
-            alpha = self._alpha(query, keys, skills, wanted)
+            is_same = _is_same(skills, wanted)
+            alpha = attention_weights(query, keys, is_same, self.same, F.softplus(self.decay))
             shares = alpha * scale.transpose(1, 2)[..., None] * gains.transpose(1, 2)[:, :, None]
             contributions.append(shares.sum(dim=1))
             return contributions[-1].sum(dim=-1)
 
-        total = batch.by_rectangle(
-            collect,
-            question.query,
-            evidence.keys,
-            batch.skill,
-            asked,
-            question.scale,
-            evidence.gains,
-        )
+        with _exact(states):
+            total = batch.by_rectangle(
+                collect,
+                question.query,
+                evidence.keys,
+                batch.skill,
+                asked,
+                question.scale,
+                evidence.gains,
+            )
         return Explanation(question.prior + total, question.prior, tuple(contributions))
 
     def _tokens(self, batch: Batch, asked: Tensor) -> Tensor:
@@ -226,39 +192,39 @@ class GainSum(KnowledgeTracer):
         )
         right = batch.response[:, None] == 1
         gains = torch.where(right, F.softplus(if_right), -F.softplus(if_wrong))
-        keys = with_position(keys.unflatten(-1, (self.n_heads, -1)), batch.position)
-        return Evidence(tokens, keys, gains)
+        return Evidence(tokens, keys.unflatten(-1, (self.n_heads, -1)), gains)
 
     def _question(self, states: Tensor, asked: Tensor) -> Query:
         states = self.norm_question(states)
         scale, prior = self.weigh(states).float().split([self.n_heads, 1], dim=-1)
         prior = (prior + self.offset(asked)).squeeze(-1)
         query = self.query(states).float().unflatten(-1, (self.n_heads, -1))
-        return Query(with_decay(query, F.softplus(self.decay)), F.softplus(scale), prior)
-
-    def _alpha(self, query: Tensor, keys: Tensor, skill: Tensor, asked: Tensor) -> Tensor:
-        # in float32 whatever the dense layers compute in: the sum must be exact
-        with torch.autocast(query.device.type, enabled=False):
-            return attention_weights(
-                query.transpose(1, 2),
-                keys.transpose(1, 2),
-                (asked[:, :, None] == skill[:, None]).float(),
-                self.same,
-            )
+        return Query(query, F.softplus(scale), prior)
 
     def _logits(self, batch: Batch, evidence: Evidence, states: Tensor, asked: Tensor) -> Tensor:
         question = self._question(states, asked)
+        decay = F.softplus(self.decay)
 
         def add_up(*views: Tensor) -> Tensor:
-            query, keys, skills, wanted, gains = views
-            alpha = self._alpha(query, keys, skills, wanted)
-            with torch.autocast(query.device.type, enabled=False):
-                return (alpha @ gains.transpose(1, 2)[..., None]).squeeze(-1).transpose(1, 2)
+            query, keys, gains, skills, wanted = views
+            is_same = _is_same(skills, wanted)
+            return sum_evidence(query, keys, gains, is_same, self.same, decay)
 
-        sums = batch.by_rectangle(
-            add_up, question.query, evidence.keys, batch.skill, asked, evidence.gains
-        )
+        with _exact(states):
+            sums = batch.by_rectangle(
+                add_up, question.query, evidence.keys, evidence.gains, batch.skill, asked
+            )
         return question.prior + (question.scale * sums).sum(dim=-1)
+
+
+def _exact(states: Tensor) -> torch.autocast:
+    """A context of float32, whatever the dense layers compute in: the sum must be exact."""
+    return torch.autocast(states.device.type, enabled=False)
+
+
+def _is_same(skill: Tensor, asked: Tensor) -> Tensor:
+    """(rows, T, T): 1 where the skill (rows, T) of step i is the one asked (rows, T) after t."""
+    return (asked[:, :, None] == skill[:, None]).float()
 
 
 def build(config: Config, n_skills: int) -> GainSum:

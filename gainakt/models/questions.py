@@ -15,6 +15,8 @@ ROTARY_BASE = 100.0
 def rotate(x: Tensor, position: Tensor) -> Tensor:
     """Turn vectors by their position, so that products depend on distance (Su et al. 2021).
 
+    Neighbouring elements are one complex number each, turned by position times its speed.
+
     Args:
         x: (N, H, d), d even.
         position: (N,).
@@ -22,9 +24,9 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
     width = x.shape[-1]
     speed: Tensor = ROTARY_BASE ** (-torch.arange(0, width, 2, device=x.device) / width)
     angle = position[:, None, None] * speed
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    turn = torch.polar(torch.ones_like(angle), angle)
+    turned = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * turn
+    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
 class QuestionBlock(nn.Module):

@@ -1,0 +1,113 @@
+"""The sum of evidence: what share each past answer has in it, and the sum itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def attention_weights(
+    query: Tensor, keys: Tensor, is_same: Tensor, same: Tensor, decay: Tensor
+) -> Tensor:
+    """Return the share of each past answer in the evidence, alpha (rows, H, T, T).
+
+    alpha_h(t, i) = softmax over the past i of
+    query(t, k) . key(i) / sqrt(d_h) - decay_h (t - i) + same_h [s_i = k].
+
+    Row t of the result is the question asked after step t, so its past is the steps up to t. A
+    softmax ignores what its scores have in common, so decay_h i serves for -decay_h (t - i).
+
+    Args:
+        query, keys: (rows, T, H, d_h).
+        is_same: (rows, T, T), 1 where the skill of step i is the one asked after step t.
+        same, decay: (H,).
+    """
+    rows, length, heads, width = query.shape
+    future = torch.full((length, length), -torch.inf, device=query.device).triu_(1)
+    fading = decay[:, None, None] * _steps(query) + future
+    bias = torch.addcmul(fading, same[:, None, None], is_same[:, None])
+    scores = torch.baddbmm(
+        bias.flatten(0, 1), _by_head(query), _by_head(keys).mT, alpha=width**-0.5
+    )
+    weights: Tensor = scores.softmax(dim=-1).unflatten(0, (rows, heads))
+    return weights
+
+
+def sum_evidence(
+    query: Tensor, keys: Tensor, gains: Tensor, is_same: Tensor, same: Tensor, decay: Tensor
+) -> Tensor:
+    """Return sum over past i of alpha_h(t, i) gain_h(i), (rows, T, H).
+
+    Args:
+        query, keys, is_same, same, decay: see `attention_weights`.
+        gains: (rows, T, H), signed.
+    """
+    result: Tensor = _EvidenceSum.apply(  # type: ignore[no-untyped-call]
+        query, keys, gains, is_same, same, decay
+    )
+    return result
+
+
+class _EvidenceSum(torch.autograd.Function):
+    """The sum with its gradient in closed form: half the time, and no score kept but alpha.
+
+    With e_t = sum_i alpha(t, i) g_i, the gradient of score (t, i) is alpha(t, i) (g_i - e_t) of
+    that of e_t.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        keys: Tensor,
+        gains: Tensor,
+        is_same: Tensor,
+        same: Tensor,
+        decay: Tensor,
+    ) -> Tensor:
+        alpha = attention_weights(query, keys, is_same, same, decay).flatten(0, 1)
+        by_head = gains.transpose(1, 2).flatten(0, 1)[..., None]  # (rows H, T, 1)
+        evidence: Tensor = alpha @ by_head
+        ctx.save_for_backward(query, keys, is_same, alpha, by_head, evidence)
+        result: Tensor = evidence.unflatten(0, (len(query), -1)).squeeze(-1).transpose(1, 2)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, keys, is_same, alpha, gains, evidence = ctx.saved_tensors
+        rows, _, heads, width = query.shape
+        gradient = gradients[0].transpose(1, 2).flatten(0, 1)[..., None]  # (rows H, T, 1)
+        of_gains = alpha.mT @ gradient
+        centred = torch.cat([gains.mT, torch.ones_like(gains.mT)], dim=1)
+        of_scores = torch.cat([gradient, -gradient * evidence], dim=-1) @ centred
+        of_scores *= alpha
+        of_query = torch.bmm(of_scores, _by_head(keys)) * width**-0.5
+        of_keys = torch.bmm(of_scores.mT, _by_head(query)) * width**-0.5
+        seen = torch.stack([is_same, _steps(query).expand_as(is_same)], dim=-1).flatten(1, 2)
+        of_heads = (of_scores.reshape(rows, heads, -1) @ seen).sum(dim=0)
+        return (
+            _by_step(of_query, rows),
+            _by_step(of_keys, rows),
+            _by_step(of_gains, rows).squeeze(-1),
+            None,
+            of_heads[:, 0],
+            of_heads[:, 1],
+        )
+
+
+def _steps(query: Tensor) -> Tensor:
+    """0 .. T - 1 of a (rows, T, H, d_h) tensor, in its number format."""
+    return torch.arange(query.shape[1], device=query.device, dtype=query.dtype)
+
+
+def _by_head(x: Tensor) -> Tensor:
+    """(rows, T, H, d_h) as (rows H, T, d_h)."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def _by_step(x: Tensor, rows: int) -> Tensor:
+    """(rows H, T, d_h) as (rows, T, H, d_h)."""
+    split: Tensor = x.unflatten(0, (rows, -1))
+    return split.transpose(1, 2)
