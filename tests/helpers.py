@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from gainakt.config import MODEL_PARAMETERS, Config, load_config
 from gainakt.data.batches import Batch, Sequences, make_batch
-from gainakt.data.interactions import ORDER, Dataset
+from gainakt.data.tables import MemoryDataset
 
 Steps = Sequence[tuple[int, int]]
 
@@ -91,18 +90,6 @@ def small_config(model: str = "gainakt2exp", **overrides: Any) -> Config:
     if "gains" not in parameters.outputs:
         chosen["enable_lag_gain_loss"] = False
     return load_config(None, chosen | overrides)
-
-
-@dataclass(frozen=True, eq=False)
-class MemoryDataset(Dataset):
-    """A data set that lies in memory only."""
-
-    orders: np.ndarray
-
-    def column(self, name: str) -> np.ndarray:
-        """The order of the questions; no other column is there."""
-        assert name == ORDER
-        return self.orders
 
 
 def dataset_of(lengths: Sequence[int], n_skills: int = 3) -> MemoryDataset:

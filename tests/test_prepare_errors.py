@@ -43,7 +43,7 @@ CSV = {
     "blank lines only": (HEADER + "\n\n", "has a header but no rows"),
     "wrong columns": (
         "user,skill,right\na,x,1\n",
-        "no column 'student', 'correct'; needed are .* the file has user, skill, right",
+        "no column 'student', 'correct'; needed are .* it has user, skill, right",
     ),
     "answer 2": (
         HEADER + GOOD + "c,x,2\n",

@@ -115,13 +115,22 @@ def read_csv(path: Path, columns: Collection[str], *, separator: str = ",") -> p
     return table.filter(pl.col(ROW) <= last)
 
 
-def check_columns(path: Path, present: Collection[str], needed: Collection[str]) -> None:
-    """Raise DataError when a needed column is not there, or a name clashes with ours."""
+def as_text(table: pl.DataFrame) -> pl.DataFrame:
+    """A typed table as `read_csv` would give it: cells of text (nan: null), ``row`` from 1."""
+    table = table.with_columns(
+        pl.col(pl.Boolean).cast(pl.Int8), pl.col(pl.Float32, pl.Float64).fill_nan(None)
+    )
+    text = table.select(pl.all().cast(pl.String))
+    return text.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW))
+
+
+def check_columns(file: str | Path, present: Collection[str], needed: Collection[str]) -> None:
+    """Raise DataError when a needed column is not there."""
     missing = [name for name in needed if name not in present]
     if missing:
         raise DataError(
-            f"{path} has no column {', '.join(map(repr, missing))}; "
-            f"needed are {', '.join(needed)}; the file has {', '.join(present)}"
+            f"{file} has no column {', '.join(map(repr, missing))}; "
+            f"needed are {', '.join(needed)}; it has {', '.join(present)}"
         )
 
 

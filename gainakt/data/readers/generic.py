@@ -8,7 +8,15 @@ from pathlib import Path
 import polars as pl
 
 from gainakt.data.interactions import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP
-from gainakt.data.sources import ROW, Reader, Reading, check_columns, fingerprint, read_csv
+from gainakt.data.sources import (
+    ROW,
+    Reader,
+    Reading,
+    as_text,
+    check_columns,
+    fingerprint,
+    read_csv,
+)
 from gainakt.data.validation import check_rows, parse_times
 from gainakt.errors import DataError
 
@@ -39,14 +47,24 @@ def read(source: Path, options: Mapping[str, str]) -> Reading:
         fingerprints = [fingerprint(source)]
         table = read_csv(source, columns.values(), separator=_separator(source, options))
     rows = table.select(ROW, **{name: pl.col(column) for name, column in columns.items()})
+    return Reading(checked_rows(rows, source.name, columns), fingerprints)
+
+
+def checked_rows(rows: pl.DataFrame, file: str, columns: Mapping[str, str]) -> pl.DataFrame:
+    """The rows of a `Reading` from rows of text, every one of them checked.
+
+    ``rows`` has ``row`` and columns of the interaction table; ``columns`` maps these to the names
+    that ``file`` uses. Raises DataError that names the first bad cell: file, row, column, value
+    and what is allowed.
+    """
     if TIMESTAMP in columns:
-        times = parse_times(rows, TIMESTAMP, source.name, columns[TIMESTAMP], whole=True)
+        times = parse_times(rows, TIMESTAMP, file, columns[TIMESTAMP], whole=True)
         rows = rows.with_columns(times.alias(TIMESTAMP))
     if ORDER in columns:
-        keys = parse_times(rows, ORDER, source.name, columns[ORDER], whole=False)
+        keys = parse_times(rows, ORDER, file, columns[ORDER], whole=False)
         rows = rows.with_columns(keys.alias(ORDER))
-    rows = check_rows(rows, source.name, columns)
-    return Reading(rows.with_columns(_interaction_numbers(rows)), fingerprints)
+    rows = check_rows(rows, file, columns)
+    return rows.with_columns(_interaction_numbers(rows))
 
 
 def _interaction_numbers(rows: pl.DataFrame) -> pl.Expr:
@@ -80,11 +98,7 @@ def _read_parquet(source: Path, columns: list[str]) -> pl.DataFrame:
         raise DataError(f"{source} cannot be read as Parquet: {reason}") from None
     if table.is_empty():
         raise DataError(f"{source} has no rows")
-    table = table.with_columns(
-        pl.col(pl.Boolean).cast(pl.Int8), pl.col(pl.Float32, pl.Float64).fill_nan(None)
-    )
-    text = table.select(pl.all().cast(pl.String))
-    return text.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW))
+    return as_text(table)
 
 
 READER = Reader(

@@ -1,0 +1,185 @@
+"""A user's table in long format, from polars or pandas, as a data set in memory and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+from gainakt.data.interactions import CORRECT, ORDER, QUESTION, SKILL, STUDENT, Dataset, skill_order
+from gainakt.data.prepare import arrange
+from gainakt.data.readers.generic import checked_rows
+from gainakt.data.sources import ROW, as_text, check_columns
+from gainakt.errors import DataError
+
+TABLE = "the table"
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryDataset(Dataset):
+    """A data set that lies in memory only; ``orders`` (N,) are the numbers of the questions."""
+
+    orders: np.ndarray
+
+    def column(self, name: str) -> np.ndarray:
+        """The column ``order``, (N,); what else the table has is not kept. Raises DataError."""
+        if name != ORDER:
+            raise DataError(f"{self.name} has no column {name!r} in memory; it has {ORDER!r}")
+        return self.orders
+
+    def keep(self, rows: np.ndarray) -> MemoryDataset:
+        """The data set of the rows where ``rows`` (N,) bool holds; students without one leave."""
+        counts = np.add.reduceat(rows, self.offsets[:-1]) if len(rows) else rows.astype(int)
+        left = np.flatnonzero(counts)
+        return replace(
+            self,
+            student_ids=[self.student_ids[student] for student in left],
+            skills=self.skills[rows],
+            responses=self.responses[rows],
+            orders=self.orders[rows],
+            offsets=np.concatenate([[0], np.cumsum(counts[left])]).astype(np.int64),
+            folds=self.folds[left],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LongTable:
+    """A user's table with its data set.
+
+    ``rows`` (N,) int64 says for each row of the data set where it stands in ``frame``;
+    ``names`` maps columns of the interaction table to the user's.
+    """
+
+    dataset: MemoryDataset
+    rows: np.ndarray
+    frame: nw.DataFrame[Any]
+    names: Mapping[str, str]
+
+    def keep(self, rows: np.ndarray) -> LongTable:
+        """The table with only those rows in its data set where ``rows`` (N,) bool holds."""
+        return replace(self, dataset=self.dataset.keep(rows), rows=self.rows[rows])
+
+    def with_column(self, name: str, values: np.ndarray) -> Any:
+        """The user's table, of the kind that came in, with one more column.
+
+        ``values`` (N,) belong to the rows of the data set; nan, and every row of the table that is
+        not in the data set, becomes an empty cell. Raises DataError when the name is taken.
+        """
+        self.refuse_column(name)
+        column = np.full(len(self.frame), np.nan)
+        column[self.rows] = values
+        series = nw.new_series(name, column, backend=self.frame.implementation).fill_nan(None)
+        return self.frame.with_columns(series).to_native()
+
+    def refuse_column(self, name: str) -> None:
+        """Raise DataError when the table has a column ``name`` already."""
+        if name in self.frame.columns:
+            raise DataError(
+                f"{TABLE} has a column {name!r} already, which would be overwritten; rename it "
+                "or leave it out"
+            )
+
+    def per_student(self, name: str, values: np.ndarray, skill_ids: tuple[str, ...]) -> Any:
+        """A table of the kind that came in: a row for each student and skill.
+
+        ``values`` (S, K). The columns of students and skills have the user's names, students are
+        spelt as in the user's table, skills as the model spells them.
+        """
+        n_students, n_skills = values.shape
+        students = self.frame[self.names[STUDENT]].to_list()
+        first = self.rows[self.dataset.offsets[:-1]]
+        columns = {
+            self.names[STUDENT]: [students[row] for row in first for _ in range(n_skills)],
+            self.names[SKILL]: list(skill_ids) * n_students,
+            name: values.reshape(-1),
+        }
+        return nw.from_dict(columns, backend=self.frame.implementation).to_native()
+
+
+def read_table(
+    table: Any,
+    *,
+    student: str = "student",
+    skill: str = "skill",
+    correct: str = "correct",
+    order: str | None = None,
+    question: str | None = None,
+) -> LongTable:
+    """Check a table of answers and code it as a data set, as ``gainakt prepare generic`` does.
+
+    Args:
+        table: a polars or pandas data frame with an answer (or one skill of an answer) a row.
+        student, skill, correct: names of the columns that are needed.
+        order: column to order a student's rows by, numbers or dates; by default the column
+            ``order`` if there is one, else rows stay as they stand. Equal values keep the order of
+            the rows.
+        question: column with the question's id; rows of a student with equal order and question
+            are the skills of one answer.
+
+    Raises:
+        DataError: it is no such table, has no rows, lacks a column, or has a bad cell: which row
+            (counted from 1), column and value, and what is allowed.
+    """
+    frame = _frame(table)
+    if order is None and ORDER in frame.columns:
+        order = ORDER
+    names = {STUDENT: student, SKILL: skill, CORRECT: correct, ORDER: order, QUESTION: question}
+    columns = {key: name for key, name in names.items() if name is not None}
+    check_columns(TABLE, frame.columns, list(columns.values()))
+    if len(frame) == 0:
+        raise DataError(f"{TABLE} has no rows")
+    rows = arrange(checked_rows(_as_text(frame, columns), TABLE, columns))
+    return LongTable(_dataset(rows), rows.get_column(ROW).to_numpy() - 1, frame, columns)
+
+
+def _frame(table: Any) -> nw.DataFrame[Any]:
+    try:
+        return nw.from_native(table, eager_only=True)
+    except TypeError:
+        collect = "; collect it first" if isinstance(table, pl.LazyFrame) else ""
+        raise DataError(
+            f"a table must be a polars or pandas DataFrame with an answer a row, "
+            f"not {type(table).__module__}.{type(table).__qualname__}{collect}"
+        ) from None
+    except ValueError as error:  # such as two columns of one name
+        raise DataError(f"{TABLE} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _as_text(frame: nw.DataFrame[Any], columns: Mapping[str, str]) -> pl.DataFrame:
+    """Each column on its own, so that the message can name the one that cannot be read."""
+    read = {}
+    for key, name in columns.items():
+        try:
+            column = frame[name].to_polars().alias(key)
+            read[key] = as_text(column.to_frame()).get_column(key)
+        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+            reason = (str(error).splitlines() or ["unknown reason"])[0]
+            raise DataError(
+                f"{TABLE}, column {name!r} cannot be read as text: {reason}; its cells must be of "
+                "one kind, text, numbers or dates"
+            ) from None
+    return as_text(pl.DataFrame(read))
+
+
+def _dataset(rows: pl.DataFrame) -> MemoryDataset:
+    runs = rows.get_column(STUDENT).rle().struct.unnest()
+    skills = skill_order(rows.get_column(SKILL).unique().to_list())
+    codes = rows.get_column(SKILL).replace_strict(skills, range(len(skills)))
+    students = runs.get_column("value").to_list()
+    return MemoryDataset(
+        name=TABLE,
+        path=Path(TABLE),
+        manifest={},
+        student_ids=students,
+        skill_ids=tuple(skills),
+        skills=codes.to_numpy().astype(np.int32),
+        responses=rows.get_column(CORRECT).to_numpy().astype(np.int8),
+        offsets=np.concatenate([[0], runs.get_column("len").to_numpy().cumsum()]).astype(np.int64),
+        folds=np.zeros(len(students), np.int8),
+        orders=rows.get_column(ORDER).to_numpy(),
+    )
