@@ -1,3 +1,30 @@
 """Knowledge tracing that anyone can reproduce, with predictions that explain themselves."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gainakt.tracer import Tracer, load
+
 __version__ = "0.1.0"
+
+# Public names and the modules they come from, which are imported when a name is first used:
+# `import gainakt` alone loads nothing heavy.
+_HOME = {
+    "Tracer": "gainakt.tracer",
+    "load": "gainakt.tracer",
+}
+
+__all__ = ["Tracer", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -132,27 +132,38 @@ def chunk_sequences(dataset: Dataset, students: IntArray, seq_len: int) -> Seque
     )
 
 
+def context_start(answer: int, seq_len: int, stride: int) -> int:
+    """Return the step from which on a history is read to predict its answer number `answer`.
+
+    Steps and answers count from 0. Up to `seq_len` answers are read from the start; after them
+    windows move on by `stride` steps, so that between `seq_len - stride` and `seq_len - 1` steps
+    are read, at most `seq_len - 1` of them moved at once: every answer needs a step before it.
+    What follows the answer does not matter: a prediction stays the same when the history goes on.
+    """
+    if answer < seq_len:
+        return 0
+    stride = min(stride, seq_len - 1)
+    return ((answer - seq_len) // stride + 1) * stride
+
+
 def window_sequences(dataset: Dataset, students: IntArray, seq_len: int, stride: int) -> Sequences:
     """Cover every answer but each student's first once, each seen from its recent past.
 
     A history longer than `seq_len` continues in windows that move on by `stride` steps: each scores
-    only its last `stride` targets, so their context is `seq_len - stride` to `seq_len - 1` steps.
-    Where a window starts depends on the answers before it alone: a prediction stays the same when
-    the history goes on. `stride` 1 is the exact sliding window; larger ones cost that many times
-    less. At most `seq_len - 1` is used, for every target needs at least one step before it.
+    only its last `stride` targets (see `context_start`). `stride` 1 is the exact sliding window;
+    larger ones cost that many times less.
     """
-    stride = min(stride, seq_len - 1)
     starts: list[int] = []
     lengths: list[int] = []
     owner: list[int] = []
     score_from: list[int] = []
     for student in students.tolist():
         first, end = int(dataset.offsets[student]), int(dataset.offsets[student + 1])
-        scored_to = first
-        while scored_to < end:
-            full = first + seq_len if scored_to == first else scored_to + stride
-            start, stop = full - seq_len, min(end, full)
-            starts.append(start)
+        scored_to = 0
+        while scored_to < end - first:
+            start = context_start(scored_to, seq_len, stride)
+            stop = min(end - first, start + seq_len)
+            starts.append(first + start)
             lengths.append(stop - start)
             owner.append(student)
             # target j of a piece is its step j + 1

@@ -33,13 +33,18 @@ class MemoryDataset(Dataset):
         return self.orders
 
     def keep(self, rows: np.ndarray) -> MemoryDataset:
-        """The data set of the rows where ``rows`` (N,) bool holds; students without one leave."""
-        counts = np.add.reduceat(rows, self.offsets[:-1]) if len(rows) else rows.astype(int)
+        """The data set of the rows where ``rows`` (N,) bool holds, at least one.
+
+        Students and skills without such a row leave.
+        """
+        counts = np.add.reduceat(rows, self.offsets[:-1], dtype=np.int64)
         left = np.flatnonzero(counts)
+        present, codes = np.unique(self.skills[rows], return_inverse=True)
         return replace(
             self,
             student_ids=[self.student_ids[student] for student in left],
-            skills=self.skills[rows],
+            skill_ids=tuple(self.skill_ids[code] for code in present),
+            skills=codes.astype(np.int32),
             responses=self.responses[rows],
             orders=self.orders[rows],
             offsets=np.concatenate([[0], np.cumsum(counts[left])]).astype(np.int64),

@@ -86,10 +86,10 @@ def _sync(path: Path) -> None:
 def _disk_error(out: Path, error: OSError) -> DataError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     advice = {
-        errno.ENOSPC: "free some space or choose an --out on another disk",
-        errno.EDQUOT: "free some space or choose an --out on another disk",
-        errno.ENOTDIR: "part of the path is a file; choose another --out",
-    }.get(error.errno or 0, "choose an --out in a folder that can be written")
+        errno.ENOSPC: "free some space or choose a place on another disk",
+        errno.EDQUOT: "free some space or choose a place on another disk",
+        errno.ENOTDIR: "part of the path is a file; choose another place",
+    }.get(error.errno or 0, "choose a folder that can be written")
     return DataError(f"cannot write {out}: {reason}; nothing was left behind; {advice}")
 
 

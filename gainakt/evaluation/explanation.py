@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gainakt.data.batches import Sequences, make_batch
+from gainakt.data.batches import Sequences, context_start, make_batch
 from gainakt.data.interactions import ORDER, Dataset
+from gainakt.evaluation.display import explanation_html
 from gainakt.models.interface import KnowledgeTracer
 
 
@@ -58,6 +59,9 @@ class ExplainedPrediction:
         """The past answers by size of contribution, or by time where they have none."""
         return sorted(self.past, key=lambda answer: -abs(answer.contribution or 0.0))
 
+    def _repr_html_(self) -> str:
+        return explanation_html(self)
+
 
 @torch.inference_mode()
 def explain_prediction(
@@ -67,10 +71,11 @@ def explain_prediction(
     step: int,
     skill: int,
     seq_len: int,
+    stride: int,
     device: torch.device,
     precision: AbstractContextManager[object] | None = None,
 ) -> ExplainedPrediction:
-    """Explain the prediction of a student's answer from at most the `seq_len` - 1 before it.
+    """Explain the prediction of a student's answer, from what an evaluation reads before it.
 
     Args:
         model: on `device`.
@@ -79,12 +84,13 @@ def explain_prediction(
         step: place of the answer in the student's history, from 1; one past the last for the answer
             that would come next.
         skill: code of the skill in question, whether or not it was the one asked.
-        seq_len: longest sequence the model reads.
+        seq_len, stride: longest sequence the model reads, and how windows move on in longer ones
+            (see `gainakt.data.batches.context_start`).
         device: where to compute.
         precision: autocast context of the dense layers.
     """
     begin = int(dataset.offsets[student])
-    past = np.arange(begin + max(0, step - seq_len + 1), begin + step)
+    past = np.arange(begin + context_start(step, seq_len, stride), begin + step)
     batch = make_batch(_history(dataset, past, skill), np.zeros(1, np.int64)).to(device)
     last = len(past) - 1
     model.eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from gainakt.evaluation.metrics import accuracy, auc, brier, log_loss
 from gainakt.evaluation.readout import Readout, read_out
 from gainakt.models.interface import KnowledgeTracer
 
+AnyDataset = TypeVar("AnyDataset", bound=Dataset)
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -28,7 +30,7 @@ class Scores:
     predictions: pa.Table
 
 
-def with_skills_of(dataset: Dataset, skill_ids: tuple[str, ...]) -> Dataset:
+def with_skills_of(dataset: AnyDataset, skill_ids: tuple[str, ...]) -> AnyDataset:
     """Return the data set coded with a trained model's skills.
 
     Raises:

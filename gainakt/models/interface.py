@@ -1,12 +1,15 @@
-"""What every model returns and takes: one output type, one signature."""
+"""What every model returns and takes: one output type, one signature, one state of a student."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
-from gainakt.data.batches import Batch
+from gainakt.data.batches import Batch, IntArray, Sequences, make_batch
 
 # The share of a learning gain that mastery takes up: m_t = min(1, m_{t-1} + 0.1 g_t).
 GAIN_RATE = 0.1
@@ -38,6 +41,26 @@ class Explanation:
     logits: Tensor
     prior: Tensor
     contributions: tuple[Tensor, ...]
+
+
+class StudentState(Protocol):
+    """What a model holds of one student's past, to predict the next answer on any skill.
+
+    After the same answers it predicts what `KnowledgeTracer.forward` does, up to rounding. It
+    takes in at most as many answers as it was begun for.
+    """
+
+    def extend(self, skills: IntArray, responses: IntArray) -> None:
+        """Take in the answers (n,) that come first, all at once."""
+
+    def observe(self, skill: int, response: int) -> None:
+        """Take in one more answer, 0 or 1, to a question on `skill`."""
+
+    def logits(self, skills: list[int]) -> Tensor:
+        """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
+
+    def mastery(self) -> Tensor | None:
+        """Return the mastery (K,) of every skill, or None where the model has none."""
 
 
 class KnowledgeTracer(nn.Module):
@@ -74,3 +97,65 @@ class KnowledgeTracer(nn.Module):
             skill: explain this skill's logit after every step; by default the skill asked next.
         """
         return None
+
+    def begin(self, length: int) -> StudentState:
+        """Return the state of a student without answers, with room for `length` of them.
+
+        By default every question is answered by reading the whole past again; a model that can
+        keep what it has computed returns a state of its own.
+        """
+        return RecomputedState(self)
+
+
+class RecomputedState:
+    """A student's answers, read again from the first for every question."""
+
+    def __init__(self, model: KnowledgeTracer) -> None:
+        self.model = model
+        self.skills: list[int] = []
+        self.responses: list[int] = []
+
+    def extend(self, skills: IntArray, responses: IntArray) -> None:
+        """Take in the answers (n,) that come first."""
+        self.skills += skills.tolist()
+        self.responses += responses.tolist()
+
+    def observe(self, skill: int, response: int) -> None:
+        """Take in one more answer."""
+        self.skills.append(skill)
+        self.responses.append(response)
+
+    def logits(self, skills: list[int]) -> Tensor:
+        """Return the log-odds (M,) for each of `skills`, from M readings of the past."""
+        batch = self._past_and(skills)
+        length = len(self.skills) + 1
+        # one rectangle, a row for each skill; the step before the last predicts it
+        logits: Tensor = self.model(batch).logits
+        return logits.view(len(skills), length)[:, -2]
+
+    def mastery(self) -> Tensor | None:
+        """Return the mastery (K,) after the last answer."""
+        mastery = self.model.mastery(self._past_and([0]))
+        return None if mastery is None else mastery[-2]
+
+    def _past_and(self, asked: list[int]) -> Batch:
+        """The past once for each skill asked, which ends it with an answer that is never read."""
+        rows, length = len(asked), len(self.skills) + 1
+        skills = np.array([[*self.skills, skill] for skill in asked])
+        responses = np.array([[*self.responses, 0]] * rows)
+        sequences = Sequences(
+            skills=skills.reshape(-1),
+            responses=responses.reshape(-1),
+            orders=np.arange(rows * length),
+            starts=np.arange(rows) * length,
+            lengths=np.full(rows, length),
+            students=np.arange(rows),
+            score_from=np.zeros(rows, np.int64),
+        )
+        batch = make_batch(sequences, np.arange(rows))
+        return batch.to(next(self.model.parameters()).device)
+
+
+def wide(values: Tensor) -> Tensor:
+    """Return values in float32, or in float64 where the model computes in it."""
+    return values if values.dtype == torch.float64 else values.float()

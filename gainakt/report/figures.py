@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 
 from gainakt.errors import GainaktError
+from gainakt.evaluation.display import AGAINST, FOR, NEUTRAL
 from gainakt.evaluation.explanation import ExplainedPrediction
 
 # altair's own types do not follow its method chains
@@ -17,7 +18,6 @@ FORMATS = (".png", ".svg")
 WIDEST = 1000
 # Answers narrower than this have no room for a sign.
 READABLE = 12
-AGAINST, NEUTRAL, FOR = "#b2182b", "#f7f7f7", "#2166ac"
 
 
 def save(figure: Figure, path: Path) -> None:

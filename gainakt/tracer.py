@@ -1,0 +1,363 @@
+"""What a user holds of a trained model: predict, mastery, explain, and one student at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gainakt.config import Config, load_config
+from gainakt.data.interactions import SKILL, STUDENT
+from gainakt.data.tables import TABLE, LongTable, read_table
+from gainakt.errors import DataError, ExperimentError, GainaktError
+from gainakt.evaluation.display import html_table
+from gainakt.evaluation.explanation import ExplainedPrediction
+from gainakt.evaluation.protocol import with_skills_of
+from gainakt.evaluation.scoring import predict_answers
+from gainakt.experiment import pretrained
+from gainakt.experiment.explain import explain_answer, known_id
+from gainakt.experiment.folder import RunFolder
+from gainakt.models.rolling import RollingState
+from gainakt.training.accelerate import precision, select_device
+from gainakt.training.checkpoint import Checkpoint, load_checkpoint
+
+Unknown = Literal["raise", "skip"]
+
+
+class Columns(TypedDict, total=False):
+    """Names of a table's columns that are not the default ones, see `read_table`."""
+
+    student: str
+    skill: str
+    correct: str
+    order: str
+    question: str
+
+
+def load(run: object, *, exact: bool = False, device: str = "auto") -> Tracer:
+    """Load the best checkpoint of a run.
+
+    Args:
+        run: its folder, the start of its name under experiments/, or an object whose `path` is it.
+        exact: compute in float64 throughout. Slower; predictions and sessions then agree to
+            about 1e-12, however deep the model is.
+        device: auto (a GPU if there is one), cpu, cuda or cuda:N.
+
+    Raises:
+        ExperimentError: there is no such run, or its checkpoint is damaged.
+        ConfigError, TrainingError: there is no such device.
+    """
+    path = getattr(run, "path", run)
+    if not isinstance(path, str | Path):
+        raise ExperimentError(
+            "a run is given as its folder, the start of its name or an object that has its folder "
+            f"as path, not as {type(run).__qualname__}"
+        )
+    folder = RunFolder.find(path)
+    if not folder.best.is_file() and (folder.path / pretrained.WEIGHTS).is_file():
+        raise ExperimentError(
+            f"{folder.path} is no run but a pretrained model: use gainakt.Tracer.from_pretrained"
+        )
+    checkpoint = load_checkpoint(folder.best)
+    about = pretrained.about_run(folder)
+    return Tracer(checkpoint, about=about, run=folder, exact=exact, device=device)
+
+
+class Tracer:
+    """A trained model, ready for tables of answers and for single students.
+
+    A table has an answer a row in the columns `student`, `skill` and `correct`, optionally `order`
+    and, where questions have several skills, one that is named as `question`; other names are given
+    by keyword (`tracer.predict(table, student="user")`). It is checked as `gainakt prepare generic`
+    does. polars or pandas goes in, and the same kind comes out. Students need not be known to the
+    model, skills do: `unknown="skip"` leaves rows of others out and warns how many.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        about: Mapping[str, Any] | None = None,
+        run: RunFolder | None = None,
+        exact: bool = False,
+        device: str = "auto",
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.skills: tuple[str, ...] = checkpoint.skill_ids
+        self.exact = exact
+        self.device = select_device(load_config(None, {"devices": device}).hardware)
+        self.config: Config = checkpoint.config
+        model = checkpoint.model().to(self.device)
+        if exact:
+            model = model.double()
+            runtime = self.config.runtime.model_copy(update={"use_amp": False})
+            self.config = self.config.model_copy(update={"runtime": runtime})
+        self.model = model.requires_grad_(False)
+        self._about = dict(about or {})
+        self._run = run
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, exact: bool = False, device: str = "auto"
+    ) -> Tracer:
+        """Load what `save_pretrained` wrote from a folder on this machine; no code runs on load.
+
+        Raises:
+            ExperimentError: there is no such folder, or it is damaged.
+        """
+        checkpoint, about = pretrained.load_pretrained(Path(folder))
+        return cls(checkpoint, about=about, exact=exact, device=device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, model.safetensors and README.md, the model's card, into a new folder.
+
+        Raises:
+            GainaktError: the folder exists, or cannot be written.
+        """
+        pretrained.save_pretrained(Path(folder), self.checkpoint, self.about)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What is known of the training: run, data, counts, metrics, outcome of the ten checks."""
+        checks = {} if self._run is None else {"checks": pretrained.checks_passed(self._run)}
+        return self._about | checks
+
+    def predict(self, table: Any, *, unknown: Unknown = "raise", **columns: Unpack[Columns]) -> Any:
+        """Return the table with a column `probability`: that the row's answer is right.
+
+        Each row is predicted from the student's rows before it, of a long history from the recent
+        ones, exactly as `gainakt evaluate` does. It is empty where nothing is before: in a
+        student's first answer, and in rows after the first of a question with several skills.
+
+        Raises:
+            DataError: see `gainakt.data.tables.read_table`; a skill is unknown to the model, or
+                the table has a column `probability` already.
+        """
+        name = "probability"
+        long = self._read(table, unknown, columns, new=name)
+        logits = predict_answers(
+            self.model,
+            long.dataset,
+            self.config.model.seq_len,
+            self.config.evaluation.window_stride,
+            self.device,
+            precision(self.config, self.device),
+        )
+        return long.with_column(name, torch.from_numpy(logits).sigmoid().numpy())
+
+    @torch.inference_mode()
+    def mastery(self, table: Any, *, unknown: Unknown = "raise", **columns: Unpack[Columns]) -> Any:
+        """Return a row for each student and skill: `mastery` after the student's last answer.
+
+        Skills are all that the model knows, spelt as it spells them; practised or not.
+
+        Raises:
+            DataError: see `predict`.
+            GainaktError: the model has no mastery.
+        """
+        long = self._read(table, unknown, columns)
+        data, values = long.dataset, []
+        for begin, end in zip(data.offsets[:-1], data.offsets[1:], strict=True):
+            session = self.session()
+            session.state.extend(data.skills[begin:end], data.responses[begin:end])
+            values.append(session.mastery_vector().cpu().numpy())
+        return long.per_student("mastery", np.stack(values).astype(np.float64), self.skills)
+
+    def explain(
+        self,
+        table: Any,
+        student: object,
+        step: int | None = None,
+        skill: object = None,
+        *,
+        unknown: Unknown = "raise",
+        columns: Columns | None = None,
+    ) -> ExplainedPrediction:
+        """Return a prediction taken apart; a notebook shows it as a coloured table.
+
+        Args:
+            table: holds the student's answers.
+            student: id, as the table spells it.
+            step: place of the answer in the student's history, from 0; by default the last answer,
+                or with `skill` the one that would come next.
+            skill: id of another skill to ask about in its place.
+            unknown: see `Tracer`.
+            columns: names of columns that are not the default ones, such as {"student": "user"}.
+
+        Raises:
+            DataError: see `predict`; there is no such student, answer or skill.
+        """
+        long = self._read(table, unknown, columns or {})
+        data = long.dataset
+        listed = f"the column {long.names[STUDENT]!r}"
+        number = known_id("student", str(student), data.student_ids, TABLE, listed)
+        code = None if skill is None else self.code(skill)
+        return explain_answer(self.model, self.config, data, number, step, code, self.device)
+
+    def session(self) -> Session:
+        """Return a new student without answers, to be observed one answer at a time."""
+        return Session(self)
+
+    def code(self, skill: object) -> int:
+        """Return a skill's place among `skills`. Raises DataError where it is not among them."""
+        found = self._codes.get(str(skill))
+        if found is None:
+            near = get_close_matches(str(skill), self.skills, n=3, cutoff=0.5) or self.skills[:3]
+            raise DataError(
+                f"the model does not know the skill {str(skill)!r}; near are {', '.join(near)}; "
+                f"all {len(self.skills):,} are in tracer.skills"
+            )
+        return found
+
+    @cached_property
+    def _codes(self) -> dict[str, int]:
+        return {skill: code for code, skill in enumerate(self.skills)}
+
+    def _read(
+        self, table: Any, unknown: Unknown, columns: Columns, new: str | None = None
+    ) -> LongTable:
+        """The table, coded with the model's skills."""
+        if unknown not in ("raise", "skip"):
+            raise DataError(f"unknown = {unknown!r}; allowed are 'raise' and 'skip'")
+        long = read_table(table, **columns)
+        if new is not None:
+            long.refuse_column(new)
+        data = long.dataset
+        strange = [code for code, skill in enumerate(data.skill_ids) if skill not in self._codes]
+        if strange:
+            left_out = np.isin(data.skills, strange)
+            found = (
+                f"{int(left_out.sum()):,} of {len(left_out):,} rows of {TABLE} have "
+                f"{_counted(len(strange), 'skill')} in the column {long.names[SKILL]!r} that the "
+                f"model does not know: {_some([data.skill_ids[code] for code in strange])}"
+            )
+            if unknown == "raise" or left_out.all():
+                raise DataError(
+                    f"{found}; it knows {_some(self.skills)} (all are in tracer.skills)"
+                    + ("" if left_out.all() else '; unknown="skip" leaves these rows out')
+                )
+            warnings.warn(f"{found}; they are left out", UserWarning, stacklevel=3)
+            long = long.keep(~left_out)
+        return replace(long, dataset=with_skills_of(long.dataset, self.skills))
+
+    def __repr__(self) -> str:
+        data = f" trained on {self._about['data']}" if "data" in self._about else ""
+        return f"<Tracer: {self.config.experiment.model}{data}, {len(self.skills)} skills>"
+
+    def _repr_html_(self) -> str:
+        return html_table("Tracer", self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        about = self.about
+        counts = "".join(f", {n:,} {what}" for what, n in about.get("counts", {}).items())
+        metrics = ", ".join(
+            f"{name} {value:.5f}" for name, value in about.get("metrics", {}).items()
+        )
+        facts = {
+            "model": self.config.experiment.model,
+            "run": about.get("run"),
+            "trained on": about.get("data") and about["data"] + counts,
+            "skills": f"{len(self.skills)}: {_some(self.skills)}",
+            "best epoch": ": ".join(filter(None, [str(self.checkpoint.epoch), metrics])),
+            "checks": about.get("checks"),
+            "computes in": ("float64" if self.exact else "float32") + f" on {self.device}",
+        }
+        return [(name, fact) for name, fact in facts.items() if fact]
+
+
+class Session:
+    """One student, one answer at a time: what the model knows is kept, not computed again.
+
+    It says at every step what `Tracer.predict` and `Tracer.mastery` say of a table with the same
+    answers, up to rounding. An answer costs the same however long the history is.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        config = tracer.config
+        self.state = RollingState(
+            tracer.model, config.model.seq_len, config.evaluation.window_stride
+        )
+
+    def __len__(self) -> int:
+        return self.state.count
+
+    @torch.inference_mode()
+    def observe(self, skill: object, correct: object) -> None:
+        """Take in the student's next answer: 1 or True for right, 0 or False for wrong.
+
+        A question with several skills is observed as one answer for each of them.
+
+        Raises:
+            DataError: the skill is unknown to the model, or the answer is neither 0 nor 1.
+        """
+        code = self.tracer.code(skill)
+        if not isinstance(correct, int | float | np.number | np.bool_) or correct not in (0, 1):
+            raise DataError(f"the answer is {correct!r}; only 0 and 1 are allowed")
+        self.state.observe(code, int(correct == 1))
+
+    def predict(self, skill: object) -> float:
+        """Return the probability of a right answer if `skill` were asked next.
+
+        Raises:
+            DataError: the skill is unknown to the model, or there is no answer yet.
+        """
+        return float(self._probabilities([self.tracer.code(skill)])[0])
+
+    def predict_many(self, skills: list[Any] | tuple[Any, ...] | None = None) -> dict[str, float]:
+        """Return skill -> probability of a right answer if it were asked next; all by default.
+
+        Raises:
+            DataError: a skill is unknown to the model, or there is no answer yet.
+        """
+        names = self.tracer.skills if skills is None else [str(skill) for skill in skills]
+        codes = [self.tracer.code(name) for name in names]
+        return dict(zip(names, self._probabilities(codes).tolist(), strict=True))
+
+    def mastery(self) -> dict[str, float]:
+        """Return skill -> mastery now, for every skill.
+
+        Raises:
+            DataError: there is no answer yet.
+            GainaktError: the model has no mastery.
+        """
+        return dict(zip(self.tracer.skills, self.mastery_vector().tolist(), strict=True))
+
+    @torch.inference_mode()
+    def mastery_vector(self) -> Tensor:
+        """Return the mastery (K,) now, in the order of `Tracer.skills`; see `mastery`."""
+        self._need_an_answer()
+        mastery = self.state.mastery()
+        if mastery is None:
+            raise GainaktError(
+                f"the model {self.tracer.config.experiment.model} has no mastery; predict gives "
+                "the probability of a right answer"
+            )
+        return mastery
+
+    @torch.inference_mode()
+    def _probabilities(self, codes: list[int]) -> Tensor:
+        self._need_an_answer()
+        return self.state.logits(codes).double().sigmoid()
+
+    def _need_an_answer(self) -> None:
+        if not len(self):
+            raise DataError(
+                "there is no answer yet; a prediction is made from the answers before it"
+            )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _some(names: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
