@@ -23,11 +23,19 @@ def causal_attention(
         (N, d), heads joined again.
     """
 
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.unflatten(-1, (n_heads, -1)).transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2)
+    return batch.by_rectangle(
+        lambda q, k, v: attend(q, k, v, n_heads, causal=True), queries, keys, values
+    )
 
-    return batch.by_rectangle(attend, queries, keys, values)
+
+def attend(q: Tensor, k: Tensor, v: Tensor, n_heads: int, *, causal: bool = False) -> Tensor:
+    """Return (*, M, d) of attention with heads side by side: q (*, M, d); k, v (*, T, d).
+
+    Where `causal`, M = T and a step sees itself and those before it; otherwise all T are seen.
+    """
+    q, k, v = (x.unflatten(-1, (n_heads, -1)).transpose(-2, -3) for x in (q, k, v))
+    attended = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    return attended.transpose(-2, -3).flatten(-2)
 
 
 class Dropout(nn.Module):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gainakt.config import Config, DKTParameters
-from gainakt.data.batches import Batch
+from gainakt.data.batches import Batch, IntArray
 from gainakt.models.attention import Dropout
-from gainakt.models.interface import KnowledgeTracer, ModelOutput
+from gainakt.models.interface import KnowledgeTracer, ModelOutput, wide
 
 
 class DKT(KnowledgeTracer):
@@ -28,16 +30,52 @@ class DKT(KnowledgeTracer):
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Return the logits (N,) of a batch."""
-        tokens = self.embed(batch.skill + self.n_skills * batch.response)
-        states = self.dropout(batch.by_rectangle(self._read, tokens))
-        # only the row of the skill asked next is needed, not all K
-        asked = batch.next_skill
-        logits = (states * self.output.weight[asked]).sum(dim=-1) + self.output.bias[asked]
-        return ModelOutput(logits.float())
+        states = batch.by_rectangle(
+            lambda tokens: self.recurrent(tokens)[0], self.tokens(batch.skill, batch.response)
+        )
+        return ModelOutput(self.logits_of(self.dropout(states), batch.next_skill))
 
-    def _read(self, tokens: Tensor) -> Tensor:
-        states: Tensor = self.recurrent(tokens)[0]
-        return states
+    def tokens(self, skill: Tensor, response: Tensor) -> Tensor:
+        """Return the tokens (N, d) of answers."""
+        tokens: Tensor = self.embed(skill + self.n_skills * response)
+        return tokens
+
+    def logits_of(self, states: Tensor, asked: Tensor) -> Tensor:
+        """Return the logits (N,) of skills (N,) from states (N, d)."""
+        # only the row of the skill asked next is needed, not all K
+        return wide((states * self.output.weight[asked]).sum(dim=-1) + self.output.bias[asked])
+
+    def begin(self, length: int) -> DKTState:
+        """Return the state of a student without answers: that of the network."""
+        return DKTState(self)
+
+
+class DKTState:
+    """A student's state is the network's: hidden and cell, (1, d) each."""
+
+    def __init__(self, model: DKT) -> None:
+        self.model = model
+        self.state: tuple[Tensor, Tensor] | None = None
+
+    def extend(self, skills: IntArray, responses: IntArray) -> None:
+        """Take in answers (n,)."""
+        numbers = np.stack([skills, responses]).astype(np.int64)
+        skill, response = torch.from_numpy(numbers).to(self.model.output.weight.device)
+        self.state = self.model.recurrent(self.model.tokens(skill, response), self.state)[1]
+
+    def observe(self, skill: int, response: int) -> None:
+        """Take in one more answer."""
+        self.extend(np.array([skill]), np.array([response]))
+
+    def logits(self, skills: list[int]) -> Tensor:
+        """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
+        assert self.state is not None
+        hidden = self.state[0]
+        asked = torch.tensor(skills, device=hidden.device)
+        return self.model.logits_of(hidden.expand(len(skills), -1), asked)
+
+    def mastery(self) -> None:
+        """Return None: this model has no mastery."""
 
 
 def build(config: Config, n_skills: int) -> DKT:

@@ -9,24 +9,33 @@ from torch import Tensor
 
 
 def attention_weights(
-    query: Tensor, keys: Tensor, is_same: Tensor, same: Tensor, decay: Tensor
+    query: Tensor,
+    keys: Tensor,
+    is_same: Tensor,
+    same: Tensor,
+    decay: Tensor,
+    *,
+    causal: bool = True,
 ) -> Tensor:
-    """Return the share of each past answer in the evidence, alpha (rows, H, T, T).
+    """Return the share of each past answer in the evidence, alpha (rows, H, M, T).
 
     alpha_h(t, i) = softmax over the past i of
     query(t, k) . key(i) / sqrt(d_h) - decay_h (t - i) + same_h [s_i = k].
 
-    Row t of the result is the question asked after step t, so its past is the steps up to t. A
-    softmax ignores what its scores have in common, so decay_h i serves for -decay_h (t - i).
+    A softmax ignores what its scores have in common, so decay_h i serves for -decay_h (t - i).
 
     Args:
-        query, keys: (rows, T, H, d_h).
-        is_same: (rows, T, T), 1 where the skill of step i is the one asked after step t.
+        query: (rows, M, H, d_h).
+        keys: (rows, T, H, d_h).
+        is_same: (rows, M, T), 1 where the skill of step i is the one asked.
         same, decay: (H,).
+        causal: M = T and question t is asked after step t, so its past is the steps up to t;
+            otherwise every question is asked after all T.
     """
     rows, length, heads, width = query.shape
-    future = torch.full((length, length), -torch.inf, device=query.device).triu_(1)
-    fading = decay[:, None, None] * _steps(query) + future
+    fading = decay[:, None, None] * _steps(keys)
+    if causal:
+        fading = fading + torch.full((length, length), -torch.inf, device=query.device).triu_(1)
     bias = torch.addcmul(fading, same[:, None, None], is_same[:, None])
     scores = torch.baddbmm(
         bias.flatten(0, 1), _by_head(query), _by_head(keys).mT, alpha=width**-0.5
@@ -36,18 +45,28 @@ def attention_weights(
 
 
 def sum_evidence(
-    query: Tensor, keys: Tensor, gains: Tensor, is_same: Tensor, same: Tensor, decay: Tensor
+    query: Tensor,
+    keys: Tensor,
+    gains: Tensor,
+    is_same: Tensor,
+    same: Tensor,
+    decay: Tensor,
+    *,
+    causal: bool = True,
 ) -> Tensor:
-    """Return sum over past i of alpha_h(t, i) gain_h(i), (rows, T, H).
+    """Return sum over past i of alpha_h(t, i) gain_h(i), (rows, M, H).
 
     Args:
-        query, keys, is_same, same, decay: see `attention_weights`.
+        query, keys, is_same, same, decay, causal: see `attention_weights`.
         gains: (rows, T, H), signed.
     """
-    result: Tensor = _EvidenceSum.apply(  # type: ignore[no-untyped-call]
-        query, keys, gains, is_same, same, decay
-    )
-    return result
+    if causal:
+        result: Tensor = _EvidenceSum.apply(  # type: ignore[no-untyped-call]
+            query, keys, gains, is_same, same, decay
+        )
+        return result
+    alpha = attention_weights(query, keys, is_same, same, decay, causal=False)
+    return (alpha @ gains.transpose(1, 2)[..., None]).squeeze(-1).transpose(1, 2)
 
 
 class _EvidenceSum(torch.autograd.Function):

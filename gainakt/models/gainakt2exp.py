@@ -6,9 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from gainakt.config import Config, GainAKT2ExpParameters
-from gainakt.data.batches import Batch
-from gainakt.models.attention import Dropout, causal_attention, feed_forward
-from gainakt.models.interface import GAIN_RATE, KnowledgeTracer, ModelOutput
+from gainakt.data.batches import Batch, IntArray
+from gainakt.models.attention import Dropout, attend, causal_attention, feed_forward
+from gainakt.models.interface import (
+    GAIN_RATE,
+    KnowledgeTracer,
+    ModelOutput,
+    histories_batch,
+    wide,
+)
 
 
 def accumulate_mastery(first: Tensor, gains: Tensor) -> Tensor:
@@ -21,7 +27,12 @@ def accumulate_mastery(first: Tensor, gains: Tensor) -> Tensor:
         gains: (rows, T, K), >= 0.
     """
     later = torch.cat([torch.zeros_like(gains[:, :1]), gains[:, 1:]], dim=1)
-    return (first[:, :1] + GAIN_RATE * later.cumsum(dim=1)).clamp(max=1.0)
+    return mastery_of(first[:, :1], later.cumsum(dim=1))
+
+
+def mastery_of(first: Tensor, gained: Tensor) -> Tensor:
+    """Mastery from that after the first answer and the sum of all gains since."""
+    return (first + GAIN_RATE * gained).clamp(max=1.0)
 
 
 class TwoStreamBlock(nn.Module):
@@ -46,9 +57,15 @@ class TwoStreamBlock(nn.Module):
 
     def forward(self, batch: Batch, context: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return the renewed (context, value), each (N, d)."""
-        attended = causal_attention(
-            batch, self.query(context), self.key(context), self.value(value), self.n_heads
-        )
+        parts = self.parts(context, value)
+        return self.renew(context, value, causal_attention(batch, *parts, self.n_heads))
+
+    def parts(self, context: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, each (N, d), heads side by side."""
+        return self.query(context), self.key(context), self.value(value)
+
+    def renew(self, context: Tensor, value: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the renewed (context, value) from what was attended to, each (N, d)."""
         attended = self.dropout(self.project(attended))
         value = self.norm_value(value + attended)
         context = self.norm_context(context + attended)
@@ -92,21 +109,103 @@ class GainAKT2Exp(KnowledgeTracer):
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Return logits (N,), mastery (N, K) and gains (N, K) of a batch."""
-        token = batch.skill + self.n_skills * batch.response
-        position = self.embed_position(batch.position)
-        context = self.embed_context(token) + position
-        value = self.embed_value(token) + position
+        context, value = self.tokens(batch.skill, batch.response, batch.position)
         for block in self.blocks:
             context, value = block(batch, context, value)
-        asked = self.embed_skill(batch.next_skill)
-        logits = self.predict(torch.cat([context, value, asked], dim=-1)).squeeze(-1)
-        # sums and losses stay in float32, whatever the dense layers compute in
-        gains = None if self.gain_head is None else self.gain_head(value).float().relu()
-        mastery = None
-        if self.mastery_head is not None and gains is not None:
-            first = self.mastery_head(context).float().sigmoid()
+        logits = self.logits_of(context, value, batch.next_skill)
+        gains, mastery = self.gains(value), None
+        first = self.first_mastery(context)
+        if first is not None and gains is not None:
             mastery = batch.by_rectangle(accumulate_mastery, first, gains)
-        return ModelOutput(logits.float(), mastery, gains)
+        return ModelOutput(logits, mastery, gains)
+
+    def tokens(self, skill: Tensor, response: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where both streams begin, (N, d) each, for answers (N,) at positions (N,)."""
+        token = skill + self.n_skills * response
+        place = self.embed_position(position)
+        return self.embed_context(token) + place, self.embed_value(token) + place
+
+    def logits_of(self, context: Tensor, value: Tensor, asked: Tensor) -> Tensor:
+        """Return the logits (N,) of skills (N,) from both streams, (N, d) each."""
+        joint = torch.cat([context, value, self.embed_skill(asked)], dim=-1)
+        return wide(self.predict(joint).squeeze(-1))
+
+    # sums and losses stay in float32, whatever the dense layers compute in
+
+    def gains(self, value: Tensor) -> Tensor | None:
+        """Return the gains (N, K) of answers from their value stream (N, d)."""
+        return None if self.gain_head is None else wide(self.gain_head(value)).relu()
+
+    def first_mastery(self, context: Tensor) -> Tensor | None:
+        """Return the mastery (N, K) if answers with context (N, d) are a student's first."""
+        return None if self.mastery_head is None else wide(self.mastery_head(context)).sigmoid()
+
+    def begin(self, length: int) -> GainAKT2ExpState:
+        """Return the state of a student without answers, which computes nothing twice."""
+        return GainAKT2ExpState(self, length)
+
+
+class GainAKT2ExpState:
+    """A student's state: keys and values of every block, both streams, and the sum of gains."""
+
+    def __init__(self, model: GainAKT2Exp, length: int) -> None:
+        self.model = model
+        self.count = 0
+        like = model.embed_position.weight
+        shape = (len(model.blocks), 2, length, like.shape[1])
+        self.cache = like.new_empty(shape)  # (block, key or value, step, d)
+        self.context = self.value = like.new_empty(1, like.shape[1])
+        self.first: Tensor | None = None
+        self.gained: Tensor | None = None
+
+    def extend(self, skills: IntArray, responses: IntArray) -> None:
+        """Take in the answers (n,) that come first, all at once."""
+        assert self.count == 0
+        batch = histories_batch(skills[None], responses[None], self.cache.device)
+        n = self.count = len(skills)
+        context, value = self.model.tokens(batch.skill, batch.response, batch.position)
+        for block, cache in zip(self._blocks(), self.cache, strict=True):
+            parts = block.parts(context, value)
+            cache[0, :n], cache[1, :n] = parts[1], parts[2]
+            context, value = block.renew(
+                context, value, causal_attention(batch, *parts, block.n_heads)
+            )
+        self.context, self.value = context[-1:], value[-1:]
+        self.first = self.model.first_mastery(context[:1])
+        gains = self.model.gains(value[1:])
+        self.gained = None if gains is None else gains.sum(dim=0, keepdim=True)
+
+    def observe(self, skill: int, response: int) -> None:
+        """Take in one more answer."""
+        n = self.count
+        numbers = torch.tensor([[skill], [response], [n]], device=self.cache.device)
+        context, value = self.model.tokens(*numbers)
+        for block, cache in zip(self._blocks(), self.cache, strict=True):
+            query, cache[0, n], cache[1, n] = block.parts(context, value)
+            attended = attend(query, cache[0, : n + 1], cache[1, : n + 1], block.n_heads)
+            context, value = block.renew(context, value, attended)
+        self.context, self.value, self.count = context, value, n + 1
+        gains = self.model.gains(value)
+        if n == 0:
+            self.first = self.model.first_mastery(context)
+            self.gained = None if gains is None else torch.zeros_like(gains)
+        elif self.gained is not None and gains is not None:
+            self.gained = self.gained + gains
+
+    def logits(self, skills: list[int]) -> Tensor:
+        """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
+        asked = torch.tensor(skills, device=self.cache.device)
+        context, value = (x.expand(len(skills), -1) for x in (self.context, self.value))
+        return self.model.logits_of(context, value, asked)
+
+    def mastery(self) -> Tensor | None:
+        """Return the mastery (K,) of every skill, None where a head is off."""
+        if self.first is None or self.gained is None:
+            return None
+        return mastery_of(self.first, self.gained)[0]
+
+    def _blocks(self) -> list[TwoStreamBlock]:
+        return list(self.model.blocks)  # type: ignore[arg-type]
 
 
 def build(config: Config, n_skills: int) -> GainAKT2Exp:

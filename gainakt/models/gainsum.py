@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from gainakt.config import Config, GainSumParameters
 from gainakt.data.batches import Batch
 from gainakt.models.evidence import attention_weights, sum_evidence
+from gainakt.models.gainsum_state import GainSumState
 from gainakt.models.history import history_features, n_features
-from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput
+from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput, wide
 from gainakt.models.questions import QuestionBlock
 
 # Widest hidden layer of the features' network: they are few and coarse.
@@ -41,6 +43,10 @@ class Query(NamedTuple):
     query: Tensor
     scale: Tensor
     prior: Tensor
+
+    def total(self, sums: Tensor) -> Tensor:
+        """Return the logits (N,) from the sums of evidence (N, H)."""
+        return self.prior + (self.scale * sums).sum(dim=-1)
 
 
 class GainSum(KnowledgeTracer):
@@ -142,7 +148,7 @@ class GainSum(KnowledgeTracer):
 
         def collect(*views: Tensor) -> Tensor:
             query, keys, skills, wanted, scale, gains = views
-            is_same = _is_same(skills, wanted)
+            is_same = _is_same(skills, wanted).to(query.dtype)
             alpha = attention_weights(query, keys, is_same, self.same, F.softplus(self.decay))
             shares = alpha * scale.transpose(1, 2)[..., None] * gains.transpose(1, 2)[:, :, None]
             contributions.append(shares.sum(dim=1))
@@ -161,7 +167,13 @@ class GainSum(KnowledgeTracer):
         return Explanation(question.prior + total, question.prior, tuple(contributions))
 
     def _tokens(self, batch: Batch, asked: Tensor) -> Tensor:
-        features = history_features(batch, asked, self.n_skills, answers=self.reads_answers)
+        features = history_features(
+            batch, asked, self.n_skills, answers=self.reads_answers, dtype=self.decay.dtype
+        )
+        return self.question_tokens(asked, features)
+
+    def question_tokens(self, asked: Tensor, features: Tensor) -> Tensor:
+        """Return the tokens (N, d) of questions on skills (N,) with history features (N, F)."""
         tokens: Tensor = self.embed_skill(asked) + self.features(features)
         return tokens
 
@@ -174,47 +186,93 @@ class GainSum(KnowledgeTracer):
             yield self.block.instead(batch, evidence.tokens, self._tokens(batch, asked)), asked
 
     def _evidence_of(self, batch: Batch) -> Evidence:
+        return self.read_past(batch)[1]
+
+    def read_past(self, batch: Batch) -> tuple[tuple[Tensor, Tensor, Tensor], Evidence]:
+        """Return the block's parts, (N, H, d_h) each, of the questions of a batch; the evidence."""
         tokens = self._tokens(batch, batch.next_skill)
-        return self._evidence(batch, tokens, self.block(batch, tokens))
+        parts = self.block.parts(tokens, batch.position)
+        return parts, self._evidence(batch, tokens, self.block.states(batch, tokens, *parts))
 
     def _evidence(self, batch: Batch, tokens: Tensor, states: Tensor) -> Evidence:
         # the state of interaction i is that of the question asked after step i - 1
         before = torch.cat([states.new_zeros(1, states.shape[-1]), states[:-1]])
         first = self.embed_skill(batch.skill)
         interaction = torch.where((batch.position == 0)[:, None], first, before)
+        return Evidence(tokens, *self.weigh_answers(interaction, batch.skill, batch.response))
+
+    def weigh_answers(
+        self, interaction: Tensor, skill: Tensor, response: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return keys (N, H, d_h) and signed gains (N, H) of answers.
+
+        Args:
+            interaction: (N, d), the state of each question, of a first one its skill's embedding.
+            skill, response: (N,).
+        """
         if self.embed_answer is not None:
-            interaction = interaction + self.embed_answer(
-                batch.skill + self.n_skills * batch.response
-            )
-        joint = self.key_and_sizes(self.norm_interaction(interaction)).float()
+            interaction = interaction + self.embed_answer(skill + self.n_skills * response)
+        joint = wide(self.key_and_sizes(self.norm_interaction(interaction)))
         keys, if_right, if_wrong = joint.split(
             [joint.shape[-1] - 2 * self.n_heads, self.n_heads, self.n_heads], dim=-1
         )
-        right = batch.response[:, None] == 1
-        gains = torch.where(right, F.softplus(if_right), -F.softplus(if_wrong))
-        return Evidence(tokens, keys.unflatten(-1, (self.n_heads, -1)), gains)
+        gains = torch.where(response[:, None] == 1, F.softplus(if_right), -F.softplus(if_wrong))
+        return keys.unflatten(-1, (self.n_heads, -1)), gains
 
     def _question(self, states: Tensor, asked: Tensor) -> Query:
         states = self.norm_question(states)
-        scale, prior = self.weigh(states).float().split([self.n_heads, 1], dim=-1)
+        scale, prior = wide(self.weigh(states)).split([self.n_heads, 1], dim=-1)
         prior = (prior + self.offset(asked)).squeeze(-1)
-        query = self.query(states).float().unflatten(-1, (self.n_heads, -1))
+        query = wide(self.query(states)).unflatten(-1, (self.n_heads, -1))
         return Query(query, F.softplus(scale), prior)
 
     def _logits(self, batch: Batch, evidence: Evidence, states: Tensor, asked: Tensor) -> Tensor:
         question = self._question(states, asked)
-        decay = F.softplus(self.decay)
-
-        def add_up(*views: Tensor) -> Tensor:
-            query, keys, gains, skills, wanted = views
-            is_same = _is_same(skills, wanted)
-            return sum_evidence(query, keys, gains, is_same, self.same, decay)
-
+        add_up = partial(self._sum, F.softplus(self.decay))
         with _exact(states):
             sums = batch.by_rectangle(
                 add_up, question.query, evidence.keys, evidence.gains, batch.skill, asked
             )
-        return question.prior + (question.scale * sums).sum(dim=-1)
+        return question.total(sums)
+
+    def logits_after(
+        self, states: Tensor, asked: Tensor, keys: Tensor, gains: Tensor, skills: Tensor
+    ) -> Tensor:
+        """Return the logits (M,) of questions that are all asked after the same T answers.
+
+        Args:
+            states, asked: (M, d) and (M,), the questions.
+            keys, gains, skills: (T, H, d_h), (T, H) and (T,), the answers.
+        """
+        question = self._question(states, asked)
+        sums = self._sum(
+            F.softplus(self.decay),
+            question.query[None],
+            keys[None],
+            gains[None],
+            skills[None],
+            asked[None],
+            causal=False,
+        )
+        return question.total(sums[0])
+
+    def _sum(
+        self,
+        decay: Tensor,
+        query: Tensor,
+        keys: Tensor,
+        gains: Tensor,
+        skills: Tensor,
+        asked: Tensor,
+        *,
+        causal: bool = True,
+    ) -> Tensor:
+        is_same = _is_same(skills, asked).to(query.dtype)
+        return sum_evidence(query, keys, gains, is_same, self.same, decay, causal=causal)
+
+    def begin(self, length: int) -> GainSumState:
+        """Return the state of a student without answers, which computes nothing twice."""
+        return GainSumState(self, length)
 
 
 def _exact(states: Tensor) -> torch.autocast:
@@ -223,8 +281,8 @@ def _exact(states: Tensor) -> torch.autocast:
 
 
 def _is_same(skill: Tensor, asked: Tensor) -> Tensor:
-    """(rows, T, T): 1 where the skill (rows, T) of step i is the one asked (rows, T) after t."""
-    return (asked[:, :, None] == skill[:, None]).float()
+    """(rows, M, T): where the skill (rows, T) of step i is the one asked (rows, M)."""
+    return asked[:, :, None] == skill[:, None]
 
 
 def build(config: Config, n_skills: int) -> GainSum:

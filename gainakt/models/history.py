@@ -7,8 +7,9 @@ answer at a time; `describe` turns either into features, so their meaning is wri
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,26 +67,30 @@ def n_features(answers: bool) -> int:
 def describe(past: Past, *, answers: bool) -> Tensor:
     """Return the features (*, F) of a past; without `answers`, of skills and positions alone."""
     ended = past.runs + 1
+
+    def mark(flags: Tensor) -> Tensor:
+        return flags.to(ended.dtype)
+
     columns = [
         past.steps.log1p(),
         past.attempts.log1p(),
-        (past.attempts == 0).float(),
+        mark(past.attempts == 0),
         past.gap.log1p(),
         past.run.log1p(),
-        (past.run > 0).float(),
+        mark(past.run > 0),
         past.runs.log1p(),
         past.last_run,
         past.log_runs / ended,
         past.short_runs / ended,
-        *((past.attempts == count).float() for count in SMALL_COUNTS),
-        *((past.run == count).float() for count in SMALL_COUNTS),
+        *(mark(past.attempts == count) for count in SMALL_COUNTS),
+        *(mark(past.run == count) for count in SMALL_COUNTS),
     ]
     if answers:
         columns += [
             past.right.log1p(),
             (past.attempts - past.right).log1p(),
             past.streak.sign() * past.streak.abs().log1p(),
-            *((past.streak == streak).float() for streak in SMALL_STREAKS),
+            *(mark(past.streak == streak) for streak in SMALL_STREAKS),
             *past.averages.unbind(-1),
             *past.recent.unbind(-1),
             *past.overall.unbind(-1),
@@ -93,7 +98,14 @@ def describe(past: Past, *, answers: bool) -> Tensor:
     return torch.stack(columns, dim=-1)
 
 
-def history_features(batch: Batch, asked: Tensor, n_skills: int, *, answers: bool) -> Tensor:
+def history_features(
+    batch: Batch,
+    asked: Tensor,
+    n_skills: int,
+    *,
+    answers: bool,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Return the features (*, F) of the skills asked after each step of a batch.
 
     Args:
@@ -101,11 +113,14 @@ def history_features(batch: Batch, asked: Tensor, n_skills: int, *, answers: boo
         asked: (N,) or (N, M) int64, skills in question after each step.
         n_skills: K.
         answers: whether answers may be read.
+        dtype: number format of the features.
     """
-    return describe(past_of_batch(batch, asked, n_skills), answers=answers)
+    return describe(past_of_batch(batch, asked, n_skills, dtype), answers=answers)
 
 
-def past_of_batch(batch: Batch, asked: Tensor, n_skills: int) -> Past:
+def past_of_batch(
+    batch: Batch, asked: Tensor, n_skills: int, dtype: torch.dtype = torch.float32
+) -> Past:
     """Return the past of the skills asked after each step, from that step and those before it.
 
     Nothing loops over time: steps are sorted by (sequence, skill), where counts, streaks and
@@ -115,6 +130,7 @@ def past_of_batch(batch: Batch, asked: Tensor, n_skills: int) -> Past:
         batch: N steps.
         asked: (N,) or (N, M) int64.
         n_skills: K.
+        dtype: number format of what is returned.
     """
     span = int(batch.position.max()) + 1
     group = batch.sequence * n_skills + batch.skill
@@ -122,7 +138,7 @@ def past_of_batch(batch: Batch, asked: Tensor, n_skills: int) -> Past:
     first = _last_true(_changes(group[order]))
     occurrence = _index(key) - first
     answer = batch.response[order]
-    signed = (2 * answer - 1).float()
+    signed = (2 * answer - 1).to(dtype)
     streak_start = _last_true(_changes(group[order]) | _changes(answer))
     recent = torch.stack([_earlier(signed, lag, occurrence) for lag in range(RECENT)], dim=-1)
 
@@ -130,21 +146,21 @@ def past_of_batch(batch: Batch, asked: Tensor, n_skills: int) -> Past:
     wanted = batch.sequence[per_step] * n_skills + asked
     found = torch.searchsorted(key, wanted * span + batch.position[per_step], right=True) - 1
     last = found.clamp(min=0)
-    seen = ((found >= 0) & (key[last] // span == wanted)).float()
+    seen = ((found >= 0) & (key[last] // span == wanted)).to(dtype)
     gap = batch.position[per_step] - key[last] % span
 
     def of_skill(values: Tensor) -> Tensor:
-        latest = values[last].float()
+        latest = values[last].to(dtype)
         return latest * seen.reshape(seen.shape + (1,) * (latest.dim() - seen.dim()))
 
     def of_step(values: Tensor) -> Tensor:
-        values = values.float()
+        values = values.to(dtype)
         return values[per_step].expand(asked.shape + values.shape[1:])
 
     run, ended, length = _runs(batch)
     begin = _last_true(batch.position == 0)
     runs = _count(ended, begin)
-    log_length = torch.where(ended, length.float().log(), 0.0)
+    log_length = torch.where(ended, length.to(dtype).log(), 0.0)
     return Past(
         steps=of_step(batch.position + 1),
         attempts=of_skill(occurrence + 1),
@@ -158,33 +174,38 @@ def past_of_batch(batch: Batch, asked: Tensor, n_skills: int) -> Past:
         streak=of_skill((_index(key) - streak_start + 1) * signed),
         averages=of_skill(_averages(signed, occurrence, SKILL_RATES)),
         recent=of_skill(recent),
-        overall=of_step(_averages((2 * batch.response - 1).float(), batch.position, OVERALL_RATES)),
+        overall=of_step(
+            _averages((2 * batch.response - 1).to(dtype), batch.position, OVERALL_RATES)
+        ),
     )
 
 
 class HistoryState:
-    """One student's past, kept up to date answer by answer in constant time and memory."""
+    """One student's past, kept up to date answer by answer in constant time and memory.
+
+    Numpy, not torch: on a few numbers it is many times faster.
+    """
 
     def __init__(self, n_skills: int) -> None:
         self.steps = 0
-        self.current: int | None = None
+        self.current = -1
         self.run = 0
         self.runs = 0
         self.last_run = 0.0
         self.log_runs = 0.0
         self.short_runs = 0
-        self.overall = torch.zeros(len(OVERALL_RATES))
-        self.last_step = torch.zeros(n_skills)
-        self.attempts = torch.zeros(n_skills)
-        self.right = torch.zeros(n_skills)
-        self.streak = torch.zeros(n_skills)
-        self.averages = torch.zeros(n_skills, len(SKILL_RATES))
-        self.recent = torch.zeros(n_skills, RECENT)
+        self.overall = np.zeros(len(OVERALL_RATES))
+        self.last_step = np.zeros(n_skills)
+        self.attempts = np.zeros(n_skills)
+        self.right = np.zeros(n_skills)
+        self.streak = np.zeros(n_skills)
+        self.averages = np.zeros((n_skills, len(SKILL_RATES)))
+        self.recent = np.zeros((n_skills, RECENT))
 
     def observe(self, skill: int, response: int) -> None:
         """Take in the answer (0 or 1) to a question on `skill`."""
         signed = 2.0 * response - 1.0
-        if self.current is not None and self.current != skill:
+        if self.steps > 0 and self.current != skill:
             self.runs += 1
             self.last_run = math.log(self.run)
             self.log_runs += self.last_run
@@ -197,37 +218,45 @@ class HistoryState:
         self.right[skill] += response
         goes_on = self.streak[skill] * signed > 0
         self.streak[skill] = self.streak[skill] + signed if goes_on else signed
-        self.recent[skill] = torch.cat([torch.tensor([signed]), self.recent[skill, :-1]])
-        self.averages[skill] = _renew(self.averages[skill], signed, SKILL_RATES)
-        self.overall = _renew(self.overall, signed, OVERALL_RATES)
+        self.recent[skill, 1:] = self.recent[skill, :-1].copy()
+        self.recent[skill, 0] = signed
+        # an average that keeps the share `rate` of what it was
+        self.averages[skill] += (signed - self.averages[skill]) * (1 - np.array(SKILL_RATES))
+        self.overall += (signed - self.overall) * (1 - np.array(OVERALL_RATES))
 
-    def past(self) -> Past:
-        """Return the past of every skill, tensors of shape (K, ...)."""
-        skills = torch.arange(len(self.attempts))
+    def past(
+        self,
+        skills: list[int] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> Past:
+        """Return the past of M skills (all K by default), tensors of shape (M, ...).
 
-        def everywhere(value: float) -> Tensor:
-            return torch.full(skills.shape, float(value))
-
-        return Past(
-            steps=everywhere(self.steps),
-            attempts=self.attempts.clone(),
-            gap=(self.steps - self.last_step) * (self.attempts > 0),
-            run=self.run * (skills == (-1 if self.current is None else self.current)).float(),
-            runs=everywhere(self.runs),
-            last_run=everywhere(self.last_run),
-            log_runs=everywhere(self.log_runs),
-            short_runs=everywhere(self.short_runs),
-            right=self.right.clone(),
-            streak=self.streak.clone(),
-            averages=self.averages.clone(),
-            recent=self.recent.clone(),
-            overall=self.overall.expand(len(skills), -1),
-        )
-
-
-def _renew(average: Tensor, value: float, rates: tuple[float, ...]) -> Tensor:
-    rate = torch.tensor(rates)
-    return rate * average + (1 - rate) * value
+        Args:
+            skills: the skills wanted.
+            dtype, device: of the tensors.
+        """
+        chosen = np.arange(len(self.attempts)) if skills is None else np.array(skills)
+        attempts = self.attempts[chosen]
+        values = np.empty((len(chosen), 10 + len(SKILL_RATES) + RECENT + len(OVERALL_RATES)))
+        values[:, 0] = self.steps
+        values[:, 1] = attempts
+        values[:, 2] = (self.steps - self.last_step[chosen]) * (attempts > 0)
+        values[:, 3] = self.run * (chosen == self.current)
+        values[:, 4:8] = (self.runs, self.last_run, self.log_runs, self.short_runs)
+        values[:, 8] = self.right[chosen]
+        values[:, 9] = self.streak[chosen]
+        values[:, 10:12] = self.averages[chosen]
+        values[:, 12:-2] = self.recent[chosen]
+        values[:, -2:] = self.overall
+        columns = torch.from_numpy(values).to(device, dtype)
+        several = {
+            "averages": columns[:, 10:12],
+            "recent": columns[:, 12:-2],
+            "overall": columns[:, -2:],
+        }
+        names = (field.name for field in fields(Past))
+        return Past(**dict(zip(names, columns[:, :10].unbind(-1), strict=False)), **several)
 
 
 def _index(like: Tensor) -> Tensor:
@@ -259,13 +288,13 @@ def _earlier(values: Tensor, lag: int, occurrence: Tensor) -> Tensor:
 
 
 def _averages(values: Tensor, occurrence: Tensor, rates: tuple[float, ...]) -> Tensor:
-    weights = torch.tensor([1 - rate for rate in rates], device=values.device)
+    weights = torch.tensor([1 - rate for rate in rates], dtype=values.dtype, device=values.device)
     return _decayed_sums(values, occurrence, rates) * weights
 
 
 def _decayed_sums(values: Tensor, occurrence: Tensor, rates: tuple[float, ...]) -> Tensor:
     """(N, C) of y_j = x_j + rate_c y_{j-1} within each group, in log2(longest group) doublings."""
-    rate = torch.tensor(rates, device=values.device)
+    rate = torch.tensor(rates, dtype=values.dtype, device=values.device)
     sums = values[:, None].expand(-1, len(rates))
     reach, longest = 1, int(occurrence.max()) + 1
     while reach < longest:

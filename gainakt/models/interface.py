@@ -140,20 +140,29 @@ class RecomputedState:
 
     def _past_and(self, asked: list[int]) -> Batch:
         """The past once for each skill asked, which ends it with an answer that is never read."""
-        rows, length = len(asked), len(self.skills) + 1
         skills = np.array([[*self.skills, skill] for skill in asked])
-        responses = np.array([[*self.responses, 0]] * rows)
-        sequences = Sequences(
-            skills=skills.reshape(-1),
-            responses=responses.reshape(-1),
-            orders=np.arange(rows * length),
-            starts=np.arange(rows) * length,
-            lengths=np.full(rows, length),
-            students=np.arange(rows),
-            score_from=np.zeros(rows, np.int64),
-        )
-        batch = make_batch(sequences, np.arange(rows))
-        return batch.to(next(self.model.parameters()).device)
+        responses = np.array([[*self.responses, 0]] * len(asked))
+        return histories_batch(skills, responses, next(self.model.parameters()).device)
+
+
+def histories_batch(skills: IntArray, responses: IntArray, device: torch.device) -> Batch:
+    """Return the batch of histories of one length, as one rectangle.
+
+    Args:
+        skills, responses: (rows, T).
+        device: where to compute.
+    """
+    rows, length = skills.shape
+    sequences = Sequences(
+        skills=skills.reshape(-1),
+        responses=responses.reshape(-1),
+        orders=np.arange(rows * length),
+        starts=np.arange(rows) * length,
+        lengths=np.full(rows, length),
+        students=np.arange(rows),
+        score_from=np.zeros(rows, np.int64),
+    )
+    return make_batch(sequences, np.arange(rows)).to(device)
 
 
 def wide(values: Tensor) -> Tensor:

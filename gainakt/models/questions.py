@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gainakt.data.batches import Batch
 from gainakt.models.attention import Dropout
+from gainakt.models.interface import wide
 
 ROTARY_BASE = 100.0
 
@@ -25,7 +26,7 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
     speed: Tensor = ROTARY_BASE ** (-torch.arange(0, width, 2, device=x.device) / width)
     angle = position[:, None, None] * speed
     turn = torch.polar(torch.ones_like(angle), angle)
-    turned = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * turn
+    turned = torch.view_as_complex(wide(x).unflatten(-1, (-1, 2))) * turn
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
@@ -49,20 +50,42 @@ class QuestionBlock(nn.Module):
 
     def forward(self, batch: Batch, tokens: Tensor) -> Tensor:
         """Return the states (N, d) of the questions that were asked."""
-        attended = batch.by_rectangle(_attend, *self._parts(batch, tokens))
-        return self._renew(tokens, attended)
+        return self.states(batch, tokens, *self.parts(tokens, batch.position))
+
+    def parts(self, tokens: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value, each (N, H, d / H), of tokens (N, d) at positions (N,)."""
+        joint = self.query_key_value(self.norm_attention(tokens))
+        q, k, v = (x.unflatten(-1, (self.n_heads, -1)) for x in joint.chunk(3, dim=-1))
+        return rotate(q, position), rotate(k, position), v
+
+    def states(self, batch: Batch, tokens: Tensor, *parts: Tensor) -> Tensor:
+        """Return the states (N, d) of the questions that were asked, from their `parts`."""
+        return self._renew(tokens, batch.by_rectangle(_attend, *parts))
 
     def instead(self, batch: Batch, tokens: Tensor, others: Tensor) -> Tensor:
         """Return the states (N, d) if `others` (N, d) were asked, each after the same questions."""
-        _, keys, values = self._parts(batch, tokens)
-        own = self._parts(batch, others)
-        return self._renew(others, batch.by_rectangle(_attend_instead, keys, values, *own))
+        _, keys, values = self.parts(tokens, batch.position)
+        own = self.parts(others, batch.position)
 
-    def _parts(self, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value, each (N, H, d / H)."""
-        joint = self.query_key_value(self.norm_attention(tokens))
-        q, k, v = (x.unflatten(-1, (self.n_heads, -1)) for x in joint.chunk(3, dim=-1))
-        return rotate(q, batch.position), rotate(k, batch.position), v
+        def attend(*views: Tensor) -> Tensor:
+            k, v, q, own_k, own_v = (x.transpose(1, 2) for x in views)
+            length = q.shape[-2]
+            future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu_()
+            return attend_to_past_and_self(q, k, v, own_k, own_v, future).transpose(1, 2)
+
+        return self._renew(others, batch.by_rectangle(attend, keys, values, *own))
+
+    def after(self, keys: Tensor, values: Tensor, others: Tensor, *own: Tensor) -> Tensor:
+        """Return the states (M, d) if each of `others` were asked after the same t questions.
+
+        Args:
+            keys, values: (H, t, d / H) of the questions asked.
+            others: (M, d) tokens, all at position t.
+            own: their `parts`.
+        """
+        q, own_k, own_v = (x.transpose(0, 1) for x in own)
+        attended = attend_to_past_and_self(q, keys, values, own_k, own_v)
+        return self._renew(others, attended.transpose(0, 1))
 
     def _renew(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.dropout(self.project(attended.flatten(-2)))
@@ -76,11 +99,28 @@ def _attend(*parts: Tensor) -> Tensor:
     return attended.transpose(1, 2)
 
 
-def _attend_instead(*parts: Tensor) -> Tensor:
-    k, v, q, own_k, own_v = (x.transpose(1, 2) for x in parts)
-    future = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).triu_()
-    scores = (q @ k.mT).masked_fill(future, -torch.inf)
+def attend_to_past_and_self(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    own_k: Tensor,
+    own_v: Tensor,
+    hidden: Tensor | None = None,
+) -> Tensor:
+    """Attend from M questions to T earlier ones and to themselves, but not to one another.
+
+    Args:
+        q, own_k, own_v: (*, M, d).
+        k, v: (*, T, d).
+        hidden: (M, T) bool, True where an earlier question is not to be seen.
+
+    Returns:
+        (*, M, d).
+    """
+    scores = q @ k.mT
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, -torch.inf)
     own = (q * own_k).sum(dim=-1, keepdim=True)
     weights = (torch.cat([scores, own], dim=-1) * q.shape[-1] ** -0.5).softmax(dim=-1)
     attended: Tensor = weights[..., :-1] @ v + weights[..., -1:] * own_v
-    return attended.transpose(1, 2)
+    return attended
