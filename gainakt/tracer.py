@@ -5,19 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gainakt.config import Config, load_config
 from gainakt.data.interactions import SKILL, STUDENT
 from gainakt.data.tables import TABLE, LongTable, read_table
-from gainakt.errors import DataError, ExperimentError, GainaktError
+from gainakt.errors import DataError, ExperimentError
 from gainakt.evaluation.display import html_table
 from gainakt.evaluation.explanation import ExplainedPrediction
 from gainakt.evaluation.protocol import with_skills_of
@@ -25,7 +23,7 @@ from gainakt.evaluation.scoring import predict_answers
 from gainakt.experiment import pretrained
 from gainakt.experiment.explain import explain_answer, known_id
 from gainakt.experiment.folder import RunFolder
-from gainakt.models.rolling import RollingState
+from gainakt.session import KnownSkills, Session
 from gainakt.training.accelerate import precision, select_device
 from gainakt.training.checkpoint import Checkpoint, load_checkpoint
 
@@ -92,6 +90,7 @@ class Tracer:
     ) -> None:
         self.checkpoint = checkpoint
         self.skills: tuple[str, ...] = checkpoint.skill_ids
+        self._known = KnownSkills(self.skills)
         self.exact = exact
         self.device = select_device(load_config(None, {"devices": device}).hardware)
         self.config: Config = checkpoint.config
@@ -199,27 +198,12 @@ class Tracer:
         data = long.dataset
         listed = f"the column {long.names[STUDENT]!r}"
         number = known_id("student", str(student), data.student_ids, TABLE, listed)
-        code = None if skill is None else self.code(skill)
+        code = None if skill is None else self._known.code(skill)
         return explain_answer(self.model, self.config, data, number, step, code, self.device)
 
     def session(self) -> Session:
         """Return a new student without answers, to be observed one answer at a time."""
-        return Session(self)
-
-    def code(self, skill: object) -> int:
-        """Return a skill's place among `skills`. Raises DataError where it is not among them."""
-        found = self._codes.get(str(skill))
-        if found is None:
-            near = get_close_matches(str(skill), self.skills, n=3, cutoff=0.5) or self.skills[:3]
-            raise DataError(
-                f"the model does not know the skill {str(skill)!r}; near are {', '.join(near)}; "
-                f"all {len(self.skills):,} are in tracer.skills"
-            )
-        return found
-
-    @cached_property
-    def _codes(self) -> dict[str, int]:
-        return {skill: code for code, skill in enumerate(self.skills)}
+        return Session(self.model, self.config, self._known)
 
     def _read(
         self, table: Any, unknown: Unknown, columns: Columns, new: str | None = None
@@ -231,7 +215,7 @@ class Tracer:
         if new is not None:
             long.refuse_column(new)
         data = long.dataset
-        strange = [code for code, skill in enumerate(data.skill_ids) if skill not in self._codes]
+        strange = [code for code, skill in enumerate(data.skill_ids) if skill not in self._known]
         if strange:
             left_out = np.isin(data.skills, strange)
             found = (
@@ -271,88 +255,6 @@ class Tracer:
             "computes in": ("float64" if self.exact else "float32") + f" on {self.device}",
         }
         return [(name, fact) for name, fact in facts.items() if fact]
-
-
-class Session:
-    """One student, one answer at a time: what the model knows is kept, not computed again.
-
-    It says at every step what `Tracer.predict` and `Tracer.mastery` say of a table with the same
-    answers, up to rounding. An answer costs the same however long the history is.
-    """
-
-    def __init__(self, tracer: Tracer) -> None:
-        self.tracer = tracer
-        config = tracer.config
-        self.state = RollingState(
-            tracer.model, config.model.seq_len, config.evaluation.window_stride
-        )
-
-    def __len__(self) -> int:
-        return self.state.count
-
-    @torch.inference_mode()
-    def observe(self, skill: object, correct: object) -> None:
-        """Take in the student's next answer: 1 or True for right, 0 or False for wrong.
-
-        A question with several skills is observed as one answer for each of them.
-
-        Raises:
-            DataError: the skill is unknown to the model, or the answer is neither 0 nor 1.
-        """
-        code = self.tracer.code(skill)
-        if not isinstance(correct, int | float | np.number | np.bool_) or correct not in (0, 1):
-            raise DataError(f"the answer is {correct!r}; only 0 and 1 are allowed")
-        self.state.observe(code, int(correct == 1))
-
-    def predict(self, skill: object) -> float:
-        """Return the probability of a right answer if `skill` were asked next.
-
-        Raises:
-            DataError: the skill is unknown to the model, or there is no answer yet.
-        """
-        return float(self._probabilities([self.tracer.code(skill)])[0])
-
-    def predict_many(self, skills: list[Any] | tuple[Any, ...] | None = None) -> dict[str, float]:
-        """Return skill -> probability of a right answer if it were asked next; all by default.
-
-        Raises:
-            DataError: a skill is unknown to the model, or there is no answer yet.
-        """
-        names = self.tracer.skills if skills is None else [str(skill) for skill in skills]
-        codes = [self.tracer.code(name) for name in names]
-        return dict(zip(names, self._probabilities(codes).tolist(), strict=True))
-
-    def mastery(self) -> dict[str, float]:
-        """Return skill -> mastery now, for every skill.
-
-        Raises:
-            DataError: there is no answer yet.
-            GainaktError: the model has no mastery.
-        """
-        return dict(zip(self.tracer.skills, self.mastery_vector().tolist(), strict=True))
-
-    @torch.inference_mode()
-    def mastery_vector(self) -> Tensor:
-        """Return the mastery (K,) now, in the order of `Tracer.skills`; see `mastery`."""
-        self._need_an_answer()
-        mastery = self.state.mastery()
-        if mastery is None:
-            raise GainaktError(
-                f"the model {self.tracer.config.experiment.model} has no mastery; predict gives "
-                "the probability of a right answer"
-            )
-        return mastery
-
-    @torch.inference_mode()
-    def _probabilities(self, codes: list[int]) -> Tensor:
-        self._need_an_answer()
-        return self.state.logits(codes).double().sigmoid()
-
-    def _need_an_answer(self) -> None:
-        if not len(self):
-            raise DataError(
-                "there is no answer yet; a prediction is made from the answers before it"
-            )
 
 
 def _counted(number: int, what: str) -> str:

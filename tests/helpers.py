@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
 from gainakt.config import MODEL_PARAMETERS, Config, load_config
 from gainakt.data.batches import Batch, Sequences, make_batch
 from gainakt.data.tables import MemoryDataset
+from gainakt.models import build_model
+from gainakt.tracer import Tracer
+from gainakt.training.checkpoint import Checkpoint
 
 Steps = Sequence[tuple[int, int]]
 
@@ -108,3 +112,35 @@ def dataset_of(lengths: Sequence[int], n_skills: int = 3) -> MemoryDataset:
         folds=np.zeros(len(lengths), np.int8),
         orders=np.concatenate([np.empty(0, np.int64), *(np.arange(n) for n in lengths)]),
     )
+
+
+def small_tracer(
+    model: str = "gainsum",
+    n_skills: int = 5,
+    *,
+    exact: bool = False,
+    about: dict[str, Any] | None = None,
+    **overrides: Any,
+) -> Tracer:
+    """A tracer with a tiny model far from its initial weights; its skills are k0, k1, ..."""
+    config = small_config(
+        model, **{"seq_len": 12, "window_stride": 5, "devices": "cpu"} | overrides
+    )
+    generator = torch.Generator().manual_seed(1)
+    weights = {
+        name: weight + 0.3 * torch.randn(weight.shape, generator=generator)
+        for name, weight in build_model(config, n_skills).state_dict().items()
+    }
+    skills = tuple(f"k{skill}" for skill in range(n_skills))
+    checkpoint = Checkpoint(config, skills, 3, weights)
+    return Tracer(checkpoint, about=about, exact=exact, device="cpu")
+
+
+def random_table(lengths: Sequence[int], n_skills: int = 5, seed: int = 0) -> pl.DataFrame:
+    """Answers of students s0, s1, ... with histories of the given lengths, at random."""
+    rows = [
+        (f"s{student}", f"k{skill}", int(answer))
+        for student, steps in enumerate(random_students(lengths, n_skills, seed))
+        for skill, answer in steps
+    ]
+    return pl.DataFrame(rows, schema=["student", "skill", "correct"], orient="row")

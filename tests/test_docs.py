@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import shutil
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -167,6 +168,25 @@ def commands_of(text: str) -> list[list[str]]:
 def test_every_command_of_a_page_is_one(page: Path) -> None:
     for words in commands_of(page.read_text(encoding="utf-8")):
         app.parse_args(_join_switches(words), exit_on_error=False, print_error=False)
+
+
+def test_the_examples_of_the_python_page_run(
+    gainsum_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every block in order, as a reader would type them, on a run that is there."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(gainsum_run, tmp_path / "experiments" / "RUN")
+    names: dict[str, Any] = {}
+    for page in (ROOT / "docs" / "python.md", ROOT / "README.md"):
+        text = page.read_text(encoding="utf-8").replace("fractions", "k01")
+        blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        assert blocks
+        for block in blocks:
+            exec(compile(block, page.name, "exec"), names)
+    assert names["predicted"].columns == ["student", "skill", "correct", "probability"]
+    assert names["predicted"]["probability"].null_count() == 2
+    assert len(names["mastery"]) == 2 * len(names["tracer"].skills)
+    assert names["again"].predict(names["table"]).equals(names["predicted"])
 
 
 def test_the_objectives_page_has_every_constraint() -> None:

@@ -26,6 +26,7 @@ STREAM = (
     ("evaluation",),
     ("training",),
     ("experiment",),
+    ("session",),
     ("tracer",),
     ("report", "serve", "cluster"),
     ("cli",),
