@@ -133,7 +133,7 @@ class Tracer:
         """Return the table with a column `probability`: that the row's answer is right.
 
         Each row is predicted from the student's rows before it, of a long history from the recent
-        ones, exactly as `gainakt evaluate` does. It is empty where nothing is before: in a
+        ones, as `gainakt evaluate` does. It is empty where nothing is before: in a
         student's first answer, and in rows after the first of a question with several skills.
 
         Raises:

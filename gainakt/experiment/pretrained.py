@@ -37,8 +37,8 @@ def about_run(folder: RunFolder) -> dict[str, Any]:
     try:
         manifest = read_json(folder.data)["manifest"]
         about["data"] = manifest["name"]
-        about["counts"] = dict(manifest["counts"])
-    except (GainaktError, LookupError, TypeError, ValueError):
+        about["counts"] = {what: int(count) for what, count in manifest["counts"].items()}
+    except (GainaktError, LookupError, TypeError, ValueError, AttributeError):
         pass
     try:
         best = read_json(folder.results)["best"]
