@@ -13,6 +13,7 @@ is 1 where a float64 difference is over 1e-6.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import statistics
 import sys
@@ -203,7 +204,8 @@ def main() -> None:
     commit = (about["git"]["commit"] or "unknown")[:12] + "+" * bool(about["git"]["dirty"])
     print(
         f"{about['processor']}, {about['cores']} cores; Python {platform.python_version()}, "
-        f"torch {torch.__version__}, numpy {np.__version__}, gainakt {commit}\n"
+        f"torch {torch.__version__}, numpy {np.__version__}, gainakt {commit}, "
+        f"load average {os.getloadavg()[0]:.1f}\n"
     )
     if chosen.runs:
         sys.exit(not report_differences(chosen.runs, chosen.data, chosen.students))

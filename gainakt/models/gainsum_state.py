@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 class Asked(NamedTuple):
-    """Questions that may be asked next: their skills, states (M, d), own keys and values."""
+    """Questions that may be asked next: skills, also as codes (M,), states (M, d), own parts."""
 
     skills: list[int]
+    codes: Tensor
     states: Tensor
     keys: Tensor
     values: Tensor
@@ -81,10 +82,9 @@ class GainSumState:
     def logits(self, skills: list[int]) -> Tensor:
         """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
         n = self.count
-        asked = torch.tensor(skills, device=self.skills.device)
         self._asked = self._ask(skills)
         past = (self.keys[:n], self.gains[:n], self.skills[:n])
-        return self.model.logits_after(self._asked.states, asked, *past)
+        return self.model.logits_after(self._asked.states, self._asked.codes, *past)
 
     def mastery(self) -> Tensor:
         """Return the mastery (K,) of every skill: the probability if it were asked next."""
@@ -99,4 +99,6 @@ class GainSumState:
         query, keys, values = model.block.parts(tokens, torch.full_like(asked, place))
         before = (self.question_keys[:place], self.question_values[:place])
         k, v = (x.transpose(0, 1) for x in before)
-        return Asked(skills, model.block.after(k, v, tokens, query, keys, values), keys, values)
+        return Asked(
+            skills, asked, model.block.after(k, v, tokens, query, keys, values), keys, values
+        )

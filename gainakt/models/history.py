@@ -7,9 +7,8 @@ answer at a time; `describe` turns either into features, so their meaning is wri
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +70,10 @@ def describe(past: Past, *, answers: bool) -> Tensor:
     def mark(flags: Tensor) -> Tensor:
         return flags.to(ended.dtype)
 
-    columns = [
+    def each(values: Tensor, cases: tuple[int, ...]) -> Tensor:
+        return mark(values[..., None] == torch.tensor(cases, device=values.device))
+
+    single = [
         past.steps.log1p(),
         past.attempts.log1p(),
         mark(past.attempts == 0),
@@ -82,20 +84,26 @@ def describe(past: Past, *, answers: bool) -> Tensor:
         past.last_run,
         past.log_runs / ended,
         past.short_runs / ended,
-        *(mark(past.attempts == count) for count in SMALL_COUNTS),
-        *(mark(past.run == count) for count in SMALL_COUNTS),
+    ]
+    columns = [
+        torch.stack(single, dim=-1),
+        each(past.attempts, SMALL_COUNTS),
+        each(past.run, SMALL_COUNTS),
     ]
     if answers:
-        columns += [
+        single = [
             past.right.log1p(),
             (past.attempts - past.right).log1p(),
             past.streak.sign() * past.streak.abs().log1p(),
-            *(mark(past.streak == streak) for streak in SMALL_STREAKS),
-            *past.averages.unbind(-1),
-            *past.recent.unbind(-1),
-            *past.overall.unbind(-1),
         ]
-    return torch.stack(columns, dim=-1)
+        columns += [
+            torch.stack(single, dim=-1),
+            each(past.streak, SMALL_STREAKS),
+            past.averages,
+            past.recent,
+            past.overall,
+        ]
+    return torch.cat(columns, dim=-1)
 
 
 def history_features(
@@ -180,10 +188,22 @@ def past_of_batch(
     )
 
 
+@dataclass(slots=True)
+class _SkillPast:
+    """What the answers to one skill left."""
+
+    last_step: int = 0
+    attempts: int = 0
+    right: int = 0
+    streak: float = 0.0
+    averages: list[float] = field(default_factory=lambda: [0.0] * len(SKILL_RATES))
+    recent: list[float] = field(default_factory=lambda: [0.0] * RECENT)
+
+
 class HistoryState:
     """One student's past, kept up to date answer by answer in constant time and memory.
 
-    Numpy, not torch: on a few numbers it is many times faster.
+    Plain numbers, not tensors: on a handful of them they are many times faster.
     """
 
     def __init__(self, n_skills: int) -> None:
@@ -194,13 +214,8 @@ class HistoryState:
         self.last_run = 0.0
         self.log_runs = 0.0
         self.short_runs = 0
-        self.overall = np.zeros(len(OVERALL_RATES))
-        self.last_step = np.zeros(n_skills)
-        self.attempts = np.zeros(n_skills)
-        self.right = np.zeros(n_skills)
-        self.streak = np.zeros(n_skills)
-        self.averages = np.zeros((n_skills, len(SKILL_RATES)))
-        self.recent = np.zeros((n_skills, RECENT))
+        self.overall = [0.0] * len(OVERALL_RATES)
+        self.skills = [_SkillPast() for _ in range(n_skills)]
 
     def observe(self, skill: int, response: int) -> None:
         """Take in the answer (0 or 1) to a question on `skill`."""
@@ -213,16 +228,14 @@ class HistoryState:
         self.run = self.run + 1 if self.current == skill else 1
         self.current = skill
         self.steps += 1
-        self.last_step[skill] = self.steps
-        self.attempts[skill] += 1
-        self.right[skill] += response
-        goes_on = self.streak[skill] * signed > 0
-        self.streak[skill] = self.streak[skill] + signed if goes_on else signed
-        self.recent[skill, 1:] = self.recent[skill, :-1].copy()
-        self.recent[skill, 0] = signed
-        # an average that keeps the share `rate` of what it was
-        self.averages[skill] += (signed - self.averages[skill]) * (1 - np.array(SKILL_RATES))
-        self.overall += (signed - self.overall) * (1 - np.array(OVERALL_RATES))
+        self.overall = _renew(self.overall, signed, OVERALL_RATES)
+        own = self.skills[skill]
+        own.last_step = self.steps
+        own.attempts += 1
+        own.right += response
+        own.streak = own.streak + signed if own.streak * signed > 0 else signed
+        own.averages = _renew(own.averages, signed, SKILL_RATES)
+        own.recent = [signed, *own.recent[:-1]]
 
     def past(
         self,
@@ -236,27 +249,35 @@ class HistoryState:
             skills: the skills wanted.
             dtype, device: of the tensors.
         """
-        chosen = np.arange(len(self.attempts)) if skills is None else np.array(skills)
-        attempts = self.attempts[chosen]
-        values = np.empty((len(chosen), 10 + len(SKILL_RATES) + RECENT + len(OVERALL_RATES)))
-        values[:, 0] = self.steps
-        values[:, 1] = attempts
-        values[:, 2] = (self.steps - self.last_step[chosen]) * (attempts > 0)
-        values[:, 3] = self.run * (chosen == self.current)
-        values[:, 4:8] = (self.runs, self.last_run, self.log_runs, self.short_runs)
-        values[:, 8] = self.right[chosen]
-        values[:, 9] = self.streak[chosen]
-        values[:, 10:12] = self.averages[chosen]
-        values[:, 12:-2] = self.recent[chosen]
-        values[:, -2:] = self.overall
-        columns = torch.from_numpy(values).to(device, dtype)
-        several = {
-            "averages": columns[:, 10:12],
-            "recent": columns[:, 12:-2],
-            "overall": columns[:, -2:],
-        }
-        names = (field.name for field in fields(Past))
-        return Past(**dict(zip(names, columns[:, :10].unbind(-1), strict=False)), **several)
+        chosen = range(len(self.skills)) if skills is None else skills
+        rows = torch.tensor([self._row(skill) for skill in chosen], dtype=dtype, device=device)
+        widths = (10, len(SKILL_RATES), RECENT, len(OVERALL_RATES))
+        single, *several = rows.split(widths, dim=-1)
+        values = (*single.unbind(-1), *several)
+        return Past(**{f.name: value for f, value in zip(fields(Past), values, strict=True)})
+
+    def _row(self, skill: int) -> list[float]:
+        """The fields of `Past` in their order."""
+        own = self.skills[skill]
+        return [
+            self.steps,
+            own.attempts,
+            self.steps - own.last_step if own.attempts else 0,
+            self.run if skill == self.current else 0,
+            self.runs,
+            self.last_run,
+            self.log_runs,
+            self.short_runs,
+            own.right,
+            own.streak,
+            *own.averages,
+            *own.recent,
+            *self.overall,
+        ]
+
+
+def _renew(averages: list[float], value: float, rates: tuple[float, ...]) -> list[float]:
+    return [rate * a + (1 - rate) * value for a, rate in zip(averages, rates, strict=True)]
 
 
 def _index(like: Tensor) -> Tensor:

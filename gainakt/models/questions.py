@@ -55,8 +55,10 @@ class QuestionBlock(nn.Module):
     def parts(self, tokens: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value, each (N, H, d / H), of tokens (N, d) at positions (N,)."""
         joint = self.query_key_value(self.norm_attention(tokens))
-        q, k, v = (x.unflatten(-1, (self.n_heads, -1)) for x in joint.chunk(3, dim=-1))
-        return rotate(q, position), rotate(k, position), v
+        joint = joint.unflatten(-1, (3 * self.n_heads, -1))
+        turned, v = joint.split([2 * self.n_heads, self.n_heads], dim=-2)
+        q, k = rotate(turned, position).chunk(2, dim=-2)
+        return q, k, v
 
     def states(self, batch: Batch, tokens: Tensor, *parts: Tensor) -> Tensor:
         """Return the states (N, d) of the questions that were asked, from their `parts`."""
