@@ -264,13 +264,12 @@ def train(
     """
     settings = load_config(config, overrides)
     from gainakt.experiment.console import RunConsole
-    from gainakt.experiment.embedded import embedded_data
     from gainakt.experiment.run import train as train_run
 
     with RunConsole(quiet) as console:
         result = train_run(
             settings,
-            data or embedded_data(out, console),
+            data,
             out,
             command=_typed(),
             now=datetime.now(UTC),

@@ -63,7 +63,7 @@ class Runtime(Group):
     deterministic: bool = True
     """Use only algorithms that repeat to the last bit on the same device and thread count."""
     command: str = ""
-    """The command line as it was typed; filled in by the run."""
+    """The command line or the call of Python that started the run; filled in by the run."""
     train_command: str = ""
     """The training command with every parameter explicit; filled in by the run."""
     eval_command: str = ""
@@ -469,11 +469,14 @@ def group_of() -> dict[str, str]:
     return {name: group for group, name, _ in parameters()}
 
 
-def load_config(source: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Build a configuration from a file or named configuration, then overrides by flat name.
+def load_config(
+    source: str | Path | Config | None, overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """Build a configuration from a file, a name or another one, then overrides by flat name.
 
     Args:
-        source: path of a JSON file, name of a configuration under configs/, or None for defaults.
+        source: path of a JSON file, name of a configuration under configs/, a configuration, or
+            None for defaults.
         overrides: values by parameter name, as given on the command line.
 
     Raises:
@@ -485,13 +488,16 @@ def load_config(source: str | Path | None, overrides: Mapping[str, Any] | None =
     for name in flat:
         if name not in groups:
             raise ConfigError(f"unknown parameter {name!r}{_suggestion(name, groups)}")
+        if name in FILLED_BY_RUN:
+            raise ConfigError(f"{name} is filled in by the run and cannot be set")
     model_before = values.get("experiment", {}).get("model", Experiment().model)
     if flat.get("model", model_before) != model_before:
         values["model"] = {}
     for name, value in flat.items():
         values.setdefault(groups[name], {})[name] = value
     _seeds_follow(values, flat)
-    return parse_config(values, str(source) if source is not None else "configuration")
+    named = isinstance(source, str | Path)
+    return parse_config(values, str(source) if named else "configuration")
 
 
 def parse_config(values: Mapping[str, Any], where: str = "configuration") -> Config:
@@ -583,7 +589,9 @@ def named_configs() -> dict[str, Path]:
     return found
 
 
-def _read(source: str | Path) -> dict[str, Any]:
+def _read(source: str | Path | Config) -> dict[str, Any]:
+    if isinstance(source, Config):
+        return source.model_dump()
     path = named_configs().get(str(source), Path(source))
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

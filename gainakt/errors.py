@@ -5,11 +5,11 @@ class GainaktError(Exception):
     """Base of every error that is the user's to mend; printed without a traceback."""
 
 
-class ConfigError(GainaktError):
+class ConfigError(GainaktError, ValueError):
     """A parameter is unknown, of the wrong type, impossible, or contradicts another."""
 
 
-class DataError(GainaktError):
+class DataError(GainaktError, ValueError):
     """A source or a prepared data set is missing, malformed or does not match its manifest."""
 
 

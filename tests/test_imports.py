@@ -28,6 +28,7 @@ STREAM = (
     ("experiment",),
     ("session",),
     ("tracer",),
+    ("api", "estimator"),
     ("report", "serve", "cluster"),
     ("cli",),
     ("__main__",),

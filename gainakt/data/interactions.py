@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gainakt.data.contents import ContentHash
-from gainakt.errors import DataError
+from gainakt.errors import DataError, GainaktError
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -196,6 +196,8 @@ class _Opened:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._parquet.close()
+        if isinstance(error, GainaktError):
+            return
         if isinstance(error, pa.ArrowException | OSError | ValueError):
             raise self._damaged(error) from None
 

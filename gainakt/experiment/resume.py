@@ -103,7 +103,7 @@ def reproduce(
     Args:
         folder: a finished run.
         now: start of the repetition, UTC.
-        command: the command line as typed.
+        command: what started the repetition, as typed.
         console: where to report.
         tolerances: see `gainakt.experiment.compare.compare_two`.
         force: go on although something does not match what the folder recorded.

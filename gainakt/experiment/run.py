@@ -25,6 +25,7 @@ from gainakt.evaluation.consistency import all_or_sample, final_consistency
 from gainakt.experiment import commands, provenance
 from gainakt.experiment.checklist import Check, run_checks
 from gainakt.experiment.console import RunConsole
+from gainakt.experiment.embedded import embedded_data
 from gainakt.experiment.evaluate import score, write_scores
 from gainakt.experiment.folder import (
     COMPLETED,
@@ -62,7 +63,7 @@ class RunResult:
 
 def train(
     config: Config,
-    data: Path,
+    data: Path | None,
     out: Path,
     *,
     command: str,
@@ -73,9 +74,9 @@ def train(
 
     Args:
         config: the complete configuration.
-        data: a prepared data set.
+        data: a prepared data set; None for simulated students.
         out: where experiment folders are.
-        command: the command line as typed, for the record.
+        command: what started the run, as typed, for the record.
         now: start of the run, UTC.
         console: where to report.
 
@@ -85,7 +86,7 @@ def train(
     """
     check_trackers(config)
     device = prepare_machine(config)
-    dataset = load_dataset(data)
+    dataset = load_dataset(data or embedded_data(out, console))
     check_trainable(dataset, config)
     timestamp = now.strftime("%Y%m%d_%H%M%S")
     folder = RunFolder.create(
@@ -374,12 +375,14 @@ def stop_on_interrupt(console: RunConsole) -> Iterator[Callable[[], bool]]:
         asked.set()
         console.say("stopping after this batch; once more to stop at once")
 
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM) if in_main_thread}
+    # a program that embeds Python may handle a signal itself: then the handler is None, and stays
+    ours = {number: handler for number, handler in before.items() if handler is not None}
     try:
+        for number in ours:
+            signal.signal(number, on_signal)
         yield asked.is_set
     finally:
-        for number, handler in before.items():
+        for number, handler in ours.items():
             signal.signal(number, handler)

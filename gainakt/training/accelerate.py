@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
 
 from gainakt.config import Config, Hardware
 from gainakt.errors import TrainingError
+
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def select_device(hardware: Hardware) -> torch.device:
@@ -56,6 +60,30 @@ def prepare_machine(config: Config) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     return device
+
+
+@contextmanager
+def machine_on_loan() -> Iterator[None]:
+    """Put back at the end what computing sets for the whole process, which is someone else's.
+
+    That is what `prepare_machine` sets, and torch's random numbers. Threads take turns: they draw
+    from the same generator, and a run among others would not repeat.
+    """
+    with _ONE_AT_A_TIME:
+        threads = torch.get_num_threads()
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        benchmark = torch.backends.cudnn.benchmark
+        gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        try:
+            with torch.random.fork_rng(devices=list(gpus)):
+                yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
+            torch.backends.cudnn.benchmark = benchmark
 
 
 def precision(config: Config, device: torch.device) -> AbstractContextManager[object]:
