@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gainakt.api import Run, train
+    from gainakt.estimator import GainSumClassifier
     from gainakt.tracer import Tracer, load
 
 __version__ = "0.1.0"
@@ -13,11 +15,14 @@ __version__ = "0.1.0"
 # Public names and the modules they come from, which are imported when a name is first used:
 # `import gainakt` alone loads nothing heavy.
 _HOME = {
+    "GainSumClassifier": "gainakt.estimator",
+    "Run": "gainakt.api",
     "Tracer": "gainakt.tracer",
     "load": "gainakt.tracer",
+    "train": "gainakt.api",
 }
 
-__all__ = ["Tracer", "load"]
+__all__ = ["GainSumClassifier", "Run", "Tracer", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -57,17 +57,24 @@ class LongTable:
     """A user's table with its data set.
 
     ``rows`` (N,) int64 says for each row of the data set where it stands in ``frame``;
-    ``names`` maps columns of the interaction table to the user's.
+    ``names`` maps columns of the interaction table to the user's. ``answered`` (N,) bool is False
+    where the answer is not known; what ``responses`` holds there means nothing.
     """
 
     dataset: MemoryDataset
     rows: np.ndarray
     frame: nw.DataFrame[Any]
     names: Mapping[str, str]
+    answered: np.ndarray
 
     def keep(self, rows: np.ndarray) -> LongTable:
         """The table with only those rows in its data set where ``rows`` (N,) bool holds."""
-        return replace(self, dataset=self.dataset.keep(rows), rows=self.rows[rows])
+        return replace(
+            self,
+            dataset=self.dataset.keep(rows),
+            rows=self.rows[rows],
+            answered=self.answered[rows],
+        )
 
     def with_column(self, name: str, values: np.ndarray) -> Any:
         """The user's table, of the kind that came in, with one more column.
@@ -114,6 +121,7 @@ def read_table(
     correct: str = "correct",
     order: str | None = None,
     question: str | None = None,
+    open_answers: bool = False,
 ) -> LongTable:
     """Check a table of answers and code it as a data set, as ``gainakt prepare generic`` does.
 
@@ -125,6 +133,7 @@ def read_table(
             the rows.
         question: column with the question's id; rows of a student with equal order and question
             are the skills of one answer.
+        open_answers: allow empty cells of `correct`, or no such column: answers not known yet.
 
     Raises:
         DataError: it is no such table, has no rows, lacks a column, or has a bad cell: which row
@@ -135,11 +144,18 @@ def read_table(
         order = ORDER
     names = {STUDENT: student, SKILL: skill, CORRECT: correct, ORDER: order, QUESTION: question}
     columns = {key: name for key, name in names.items() if name is not None}
+    if open_answers and correct not in frame.columns:
+        frame = frame.with_columns(nw.lit(None, nw.Float64).alias(correct))
     check_columns(TABLE, frame.columns, list(columns.values()))
     if len(frame) == 0:
         raise DataError(f"{TABLE} has no rows")
-    rows = arrange(checked_rows(_as_text(frame, columns), TABLE, columns))
-    return LongTable(_dataset(rows), rows.get_column(ROW).to_numpy() - 1, frame, columns)
+    text = _as_text(frame, columns)
+    answered = text.get_column(CORRECT).is_not_null().to_numpy()
+    if open_answers:
+        text = text.with_columns(pl.col(CORRECT).fill_null("0"))
+    rows = arrange(checked_rows(text, TABLE, columns))
+    places = rows.get_column(ROW).to_numpy() - 1
+    return LongTable(_dataset(rows), places, frame, columns, answered[places])
 
 
 def _frame(table: Any) -> nw.DataFrame[Any]:

@@ -1,4 +1,4 @@
-"""What a run writes down while it trains: checkpoints, metrics, and where it stands."""
+"""What is kept while a model trains: checkpoints, metrics, and where it stands."""
 
 from __future__ import annotations
 
@@ -51,30 +51,60 @@ class FolderRecorder:
         write_json(self.folder.results, summarise(self.folder, self.config, trainer, RUNNING))
         self.on_state(trainer)
         self.track(trainer.history.rows[-1])
-        self._say_epoch(trainer, improved)
+        say_epoch(self.console, trainer, improved)
 
     def on_state(self, trainer: Trainer) -> None:
         """Save what resuming needs."""
         save_state(self.folder.state, trainer.state())
 
-    def _say_epoch(self, trainer: Trainer, improved: bool) -> None:
-        row = trainer.history.rows[-1]
-        correlations = "".join(
-            f"  {short} {row[name]:+.4f}"
-            for short, name in (("mastery", "mastery_correlation"), ("gain", "gain_correlation"))
-            if row[name] is not None
+
+class BestEpoch:
+    """Keeps the weights of the epoch with the best validation AUC in memory.
+
+    Args:
+        skill_ids: the skills in code order.
+        console: where to report.
+    """
+
+    def __init__(self, skill_ids: tuple[str, ...], console: RunConsole) -> None:
+        self.skill_ids = skill_ids
+        self.console = console
+        self.checkpoint: Checkpoint | None = None
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Say nothing: such a model is trained in a few lines."""
+
+    def on_epoch(self, trainer: Trainer, improved: bool) -> None:
+        """Keep the weights if they are the best."""
+        say_epoch(self.console, trainer, improved)
+        if improved:
+            weights = trainer.evaluated_model.state_dict()
+            copies = {name: w.detach().cpu().clone() for name, w in weights.items()}
+            self.checkpoint = Checkpoint(trainer.config, self.skill_ids, trainer.epoch, copies)
+
+    def on_state(self, trainer: Trainer) -> None:
+        """Save nothing: training that is stopped begins anew."""
+
+
+def say_epoch(console: RunConsole, trainer: Trainer, improved: bool) -> None:
+    """Say how the epoch that has just ended went."""
+    row = trainer.history.rows[-1]
+    correlations = "".join(
+        f"  {short} {row[name]:+.4f}"
+        for short, name in (("mastery", "mastery_correlation"), ("gain", "gain_correlation"))
+        if row[name] is not None
+    )
+    console.say(
+        f"epoch {trainer.epoch}/{trainer.config.training.epochs} done in "
+        f"{duration(trainer.history.seconds[-1])}: train loss {row['train_loss']:.5f}  "
+        f"AUC {row['train_auc']:.5f} | validation loss {row['val_loss']:.5f}  "
+        f"AUC {row['val_auc']:.5f}  accuracy {row['val_accuracy']:.5f}{correlations}"
+        f"{'  (best so far)' if improved else ''}"
+    )
+    for event in trainer.history.trajectory[-1]["events"]:
+        console.say(
+            f"  {event['event']}: {event['parameter']} {event['from']:g} -> {event['to']:g}"
         )
-        self.console.say(
-            f"epoch {trainer.epoch}/{self.config.training.epochs} done in "
-            f"{duration(trainer.history.seconds[-1])}: train loss {row['train_loss']:.5f}  "
-            f"AUC {row['train_auc']:.5f} | validation loss {row['val_loss']:.5f}  "
-            f"AUC {row['val_auc']:.5f}  accuracy {row['val_accuracy']:.5f}{correlations}"
-            f"{'  (best so far)' if improved else ''}"
-        )
-        for event in trainer.history.trajectory[-1]["events"]:
-            self.console.say(
-                f"  {event['event']}: {event['parameter']} {event['from']:g} -> {event['to']:g}"
-            )
 
 
 def summarise(folder: RunFolder, config: Config, trainer: Trainer, status: str) -> dict[str, Any]:
