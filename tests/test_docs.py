@@ -171,11 +171,12 @@ def test_every_command_of_a_page_is_one(page: Path) -> None:
 
 
 def test_the_examples_of_the_python_page_run(
-    gainsum_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gainsum_run: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every block in order, as a reader would type them, on a run that is there."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(gainsum_run, tmp_path / "experiments" / "RUN")
+    shutil.copytree(tiny_data, tmp_path / "data" / "mine")
     names: dict[str, Any] = {}
     for page in (ROOT / "docs" / "python.md", ROOT / "README.md"):
         text = page.read_text(encoding="utf-8").replace("fractions", "k01")
@@ -183,6 +184,7 @@ def test_the_examples_of_the_python_page_run(
         assert blocks
         for block in blocks:
             exec(compile(block, page.name, "exec"), names)
+    assert len(names["run"].metrics) == 2
     assert names["predicted"].columns == ["student", "skill", "correct", "probability"]
     assert names["predicted"]["probability"].null_count() == 2
     assert len(names["mastery"]) == 2 * len(names["tracer"].skills)
