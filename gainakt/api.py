@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gainakt.config import Config, load_config, overridden
+from gainakt.config import FILLED_BY_RUN, Config, load_config, overridden
 from gainakt.data.interactions import Dataset, load_dataset
-from gainakt.errors import DataError, GainaktError
+from gainakt.errors import ConfigError, DataError, GainaktError
 from gainakt.evaluation.display import html_table
 from gainakt.experiment.checklist import Check, run_checks
 from gainakt.experiment.compare import headline_figures
@@ -126,6 +126,8 @@ def train(
         ConfigError, DataError, TrainingError, ExperimentError: what is wrong, and what is allowed.
         KeyboardInterrupt: it was interrupted; the run is saved and can be resumed.
     """
+    for name in FILLED_BY_RUN & set(overrides):
+        raise ConfigError(f"{name} is filled in by the run and cannot be set")
     settings = load_config(config, overrides)
     folder = _folder_of(data)
     with RunConsole(quiet) as console, machine_on_loan():

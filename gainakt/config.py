@@ -488,8 +488,6 @@ def load_config(
     for name in flat:
         if name not in groups:
             raise ConfigError(f"unknown parameter {name!r}{_suggestion(name, groups)}")
-        if name in FILLED_BY_RUN:
-            raise ConfigError(f"{name} is filled in by the run and cannot be set")
     model_before = values.get("experiment", {}).get("model", Experiment().model)
     if flat.get("model", model_before) != model_before:
         values["model"] = {}
