@@ -99,7 +99,6 @@ def apart(
     function: str,
     *,
     python: str | Path = sys.executable,
-    threads: int | None = None,
     **arguments: Any,
 ) -> dict[str, Any]:
     """Call a function of a module in this folder in a process of its own; return its answer.
@@ -107,7 +106,6 @@ def apart(
     Args:
         module, function: what to call; it returns a dict of plain values.
         python: the interpreter.
-        threads: what OpenMP and MKL may use; the function has to tell torch itself.
         arguments: keyword arguments, plain values.
 
     Returns:
@@ -116,12 +114,12 @@ def apart(
     Raises:
         SystemExit: the process failed; the message is the end of what it said.
     """
-    limits = {} if threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), f"{threads}")
     with tempfile.TemporaryDirectory() as temporary:
         answer = Path(temporary) / "answer.json"
         process = subprocess.run(
             [str(python), __file__, module, function, json.dumps(arguments), str(answer)],
-            env=os.environ | limits,
+            # an idle thread sleeps, so that processor time is work even on a busy machine
+            env=os.environ | {"OMP_WAIT_POLICY": "passive"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -185,11 +183,16 @@ class Table:
         print(self.title)
         for name, value in self.header.items():
             print(f"  {name}: {value}")
-        cells = [[_shown(row.get(name.replace(" ", "_"))) for name in self.columns] for row in self.rows]
+        cells = [
+            [_shown(row.get(name.replace(" ", "_"))) for name in self.columns] for row in self.rows
+        ]
         lines = [list(self.columns), *cells]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
         for number, line in enumerate(lines):
-            first, *rest = (cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+            first, *rest = (
+                cell.ljust(w) if i == 0 else cell.rjust(w)
+                for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
             print("| " + " | ".join([first, *rest]) + " |")
             if number == 0:
                 print("|" + "|".join("-" * (w + 2) for w in widths) + "|")
@@ -201,7 +204,13 @@ def _shown(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+        return (
+            f"{value:,.0f}"
+            if abs(value) >= 1000
+            else f"{value:.3g}"
+            if abs(value) < 100
+            else f"{value:.0f}"
+        )
     return str(value)
 
 

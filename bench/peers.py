@@ -40,11 +40,14 @@ SIMULATED = {"students": 19000, "skills": 100, "mean_length": 36.0}
 
 
 def train_ours(
-    config: str, data: str, fold: int, threads: int, steps: int | None, epochs: int, target: float
+    config: str, data: str, fold: int, threads: int, epochs: int, target: float | None
 ) -> dict[str, Any]:
     """Train our model by our loop and time the training part and the validation of each epoch.
 
-    The arguments are those of `peers_pykt.train`, `data` being a prepared data set.
+    Args:
+        config: a configuration by name or file.
+        data: a prepared data set.
+        fold, threads, epochs, target: as in `peers_pykt.train`.
     """
     from gainakt.config import load_config
     from gainakt.data.interactions import load_dataset
@@ -56,44 +59,201 @@ def train_ours(
     settings = load_config(config, overrides)
     device = prepare_machine(settings)
     trainer = make_trainer(settings, load_dataset(data), device)
+    done: list[dict[str, Any]] = []
 
     class Watch:
         """Notes the instant of every step, and what every epoch took."""
 
-        instants = [Instant.now()]
-        epochs: list[dict[str, Any]] = []
+        def __init__(self) -> None:
+            self.instants = [Instant.now()]
 
         def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
             self.instants.append(Instant.now())
 
         def on_epoch(self, trainer: Trainer, improved: bool) -> None:
-            now = Instant.now()
-            self.epochs.append(
-                {
-                    "training": whole_pass(self.instants, trainer.steps_per_epoch),
-                    "validation": now.since(self.instants[-1]),
-                    "val_auc": trainer.history.rows[-1]["val_auc"],
-                }
-            )
-            self.instants = [now]
+            training = whole_pass(self.instants, trainer.steps_per_epoch)
+            validation = Instant.now().since(self.instants[-1])
+            auc = trainer.history.rows[-1]["val_auc"]
+            done.append({"training": training, "validation": validation, "val_auc": auc})
+            self.instants = [Instant.now()]
 
         def on_state(self, trainer: Trainer) -> None:
             """Saves nothing."""
 
-        def should_stop(self) -> bool:
-            if steps is not None:
-                return len(self.instants) > steps + 1
-            done = [epoch["val_auc"] for epoch in self.epochs]
-            return len(self.instants) == 1 and bool(done) and (done[-1] >= target or len(done) >= epochs)
+    def enough() -> bool:
+        # asked after every step: the first of an epoch too many is not counted
+        return len(done) >= epochs or bool(done and target and done[-1]["val_auc"] >= target)
 
-    watch = Watch()
-    trainer.run(watch, watch.should_stop)
-    if steps is not None:
-        part = {"training": whole_pass(watch.instants, trainer.steps_per_epoch)}
-        watch.epochs.append(part | {"validation": None, "val_auc": None})
+    trainer.run(Watch(), enough)
     return {
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "batch_size": settings.training.batch_size,
         "steps": trainer.steps_per_epoch,
-        "epochs": watch.epochs,
+        "measured_steps": trainer.steps_per_epoch,
+        "epochs": done,
     }
+
+
+def pykt_environment() -> Path:
+    """Return the interpreter of an environment with pyKT and our version of torch; made once."""
+    torch = version("torch").split("+")[0]
+    folder = BENCH / ".venvs" / f"pykt-{PYKT}-torch-{torch}"
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    if not ready.exists():
+        say(f"making {folder} (once)")
+        venv.create(folder, clear=True, with_pip=True)
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pins = f"--constraint={BENCH.parent / 'constraints.txt'}"
+        for words in (
+            [pins, f"torch=={torch}", *PYKT_NEEDS],
+            ["--no-deps", f"pykt-toolkit=={PYKT}"],
+        ):
+            if subprocess.run([*install, *words], check=False, stdout=sys.stderr).returncode != 0:
+                raise SystemExit(f"skipped: pip could not install {' '.join(words)}")
+        ready.touch()
+    return python
+
+
+def simulated(folder: Path) -> Path:
+    """Simulate students and write them as pyKT's train_valid.csv and test.csv."""
+    from gainakt.data.simulate import simulate
+
+    students = simulate(folder / "simulated", **SIMULATED)
+    out = folder / "csv"
+    out.mkdir()
+    header_line = "fold,uid,concepts,responses\n"
+    for name, splits in (("train_valid", ("train", "valid")), ("test", ("test",))):
+        with (out / f"{name}.csv").open("w", encoding="utf-8") as file:
+            file.write(header_line)
+            for student in (s for split in splits for s in students.students(split).tolist()):
+                rows = slice(int(students.offsets[student]), int(students.offsets[student + 1]))
+                concepts, answers = (
+                    ",".join(map(str, values[rows].tolist()))
+                    for values in (students.skills, students.responses)
+                )
+                file.write(f'{students.folds[student]},{student},"{concepts}","{answers}"\n')
+    return out
+
+
+def measure(given: argparse.Namespace, temporary: Path) -> dict[str, list[dict[str, Any]]]:
+    """Run every system in turn, `--rounds` times; return the answers of each by its name."""
+    from gainakt.data.prepare import prepare
+
+    python = pykt_environment()
+    source = simulated(temporary) if given.data is None else given.data
+    prepared = prepare("pykt", source, temporary / "prepared").path
+    (temporary / "cut").mkdir()
+    data_config = apart(
+        "peers_pykt", "cut", python=python, data=str(source), out=str(temporary / "cut")
+    )
+    apart("peers_pykt", "load", python=python, data_config=data_config, fold=given.fold)
+    common = {
+        "fold": given.fold,
+        "threads": given.threads,
+        "epochs": given.epochs,
+        "target": given.target,
+    }
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for number in range(1, given.rounds + 1):
+        for name in (OURS, *given.models):
+            if name == OURS:
+                own = {"config": given.config, "data": str(prepared)}
+                answer = apart("peers", "train_ours", **own, **common)
+            else:
+                steps = given.steps or ALWAYS_IN_PART.get(name)
+                own = {"model": name, "data_config": data_config, "steps": steps}
+                answer = apart("peers_pykt", "train", python=python, **own, **common)
+            answers.setdefault(name, []).append(answer)
+            took = answer["epochs"][-1]["training"]
+            say(f"round {number}, {name}: {took['cpu']:.1f} CPU s, {took['wall']:.1f} s an epoch")
+    return answers
+
+
+def to_target(epochs: list[dict[str, Any]], target: float) -> tuple[int, float] | None:
+    """Return after how many epochs and CPU seconds, validation included, the AUC was reached."""
+    spent = 0.0
+    for number, epoch in enumerate(epochs, start=1):
+        spent += epoch["training"]["cpu"] + epoch["validation"]["cpu"]
+        if epoch["val_auc"] is not None and epoch["val_auc"] >= target:
+            return number, spent
+    return None
+
+
+def summary(answers: list[dict[str, Any]], target: float) -> dict[str, Any]:
+    """Medians over rounds and their epochs, as cells of the table."""
+    epochs = [epoch for answer in answers for epoch in answer["epochs"]]
+    first = answers[0]
+    cells: dict[str, Any] = {
+        "parameters": f"{first['parameters']:,}",
+        "batch": first["batch_size"],
+        "steps_measured": f"{first['measured_steps']} of {first['steps']}",
+        "epoch_CPU_s": median(epoch["training"]["cpu"] for epoch in epochs),
+        "epoch_s": median(epoch["training"]["wall"] for epoch in epochs),
+        "valid_CPU_s": median(epoch["validation"]["cpu"] for epoch in epochs),
+        "peak_MiB": median(answer["peak_memory"] for answer in answers) / MIB,
+    }
+    reached = [r for answer in answers if (r := to_target(answer["epochs"], target))]
+    known = [epoch["val_auc"] for epoch in epochs if epoch["val_auc"] is not None]
+    if reached and len(reached) == len(answers):
+        cells["epochs_to_AUC"] = median(number for number, _ in reached)
+        cells["CPU_s_to_AUC"] = median(seconds for _, seconds in reached)
+    elif known:
+        cells["epochs_to_AUC"] = f"none: {max(known):.4f}"
+    return cells
+
+
+def report(given: argparse.Namespace, answers: dict[str, list[dict[str, Any]]]) -> Table:
+    """Return the table: our row first, and what each of theirs takes times as much."""
+    columns = "system, parameters, batch, steps measured, epoch CPU s, epoch s, valid CPU s"
+    more = "peak MiB, epochs to AUC, CPU s to AUC, CPU ratio, wall ratio, memory ratio"
+    table = Table("One training epoch, ours and pyKT's", f"{columns}, {more}".split(", "), header())
+    table.header["data"] = f"{given.data or 'simulated students'}, fold {given.fold} validates"
+    table.header["threads"] = f"{given.threads}; {given.rounds} rounds, medians"
+    ours = summary(answers[OURS], given.target)
+    table.add(system=f"{OURS} (ours)", **ours)
+    for name in given.models:
+        theirs = summary(answers[name], given.target)
+        ratios = {
+            ratio: theirs[cell] / ours[cell]
+            for ratio, cell in (
+                ("CPU_ratio", "epoch_CPU_s"),
+                ("wall_ratio", "epoch_s"),
+                ("memory_ratio", "peak_MiB"),
+            )
+        }
+        table.add(system=f"pyKT {name}", **theirs, **ratios)
+    table.notes = [
+        f"pykt-toolkit {PYKT}; ratios are theirs to ours: above 1, ours needs less",
+        "an epoch is its optimiser steps; the validation pass with its metrics stands apart",
+        "where fewer steps were measured than there are, their mean is scaled to the epoch",
+        f"to validation AUC {given.target} with validation passes; {given.epochs} epochs at most",
+    ]
+    return table
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder with train_valid.csv and test.csv")
+    parser.add_argument("--config", default="gainsum_assist2015", help="of our model")
+    parser.add_argument("--models", nargs="+", choices=THEIRS, default=THEIRS)
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="steps of theirs to scale to the epoch")
+    parser.add_argument("--epochs", type=int, default=3, help="at most")
+    parser.add_argument("--target", type=float, default=0.72, help="validation AUC to stop at")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    if given.steps is not None or given.data is None:
+        given.epochs = 1
+    with tempfile.TemporaryDirectory() as temporary:
+        answers = measure(given, Path(temporary))
+    report(given, answers).print(given.json)
+
+
+if __name__ == "__main__":
+    main()

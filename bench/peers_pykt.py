@@ -78,7 +78,9 @@ def cut(data: str, out: str) -> dict[str, Any]:
         "input_type": ["concepts"],
         "max_concepts": 1,
         "emb_path": "",
-        "folds": sorted(int(fold) for fold in pd.read_csv(Path(data) / "train_valid.csv")["fold"].unique()),
+        "folds": sorted(
+            int(fold) for fold in pd.read_csv(Path(data) / "train_valid.csv")["fold"].unique()
+        ),
         "train_valid_file": "train_valid_sequences.csv",
         "test_file": "test_sequences.csv",
         "maxlen": 200,
@@ -135,7 +137,7 @@ def train(
     training, validation = (Watched(loader, limit) for loader in loaders)
     done: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(epochs):
+        for _ in range(epochs if steps is None else 1):
             result = train_model(net, training, validation, 1, optimizer, folder, save_model=True)
             # pyKT computes the metrics after the last batch: they belong to the validation
             last = [*validation.instants[:-1], Instant.now()]
