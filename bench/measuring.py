@@ -67,19 +67,52 @@ class Watched:
                 break
 
 
-def whole_pass(instants: Sequence[Instant], steps: int, warm_up: int = 1) -> dict[str, float]:
-    """Seconds of a pass over `steps` batches.
+def whole_pass(instants: Sequence[Instant], steps: int | None = None) -> dict[str, float]:
+    """Seconds of a pass over batches.
 
     Args:
-        instants: before the first measured step and after each one.
-        steps: batches of the whole pass. Where fewer were measured, the mean of those after the
-            `warm_up` first is scaled to the whole.
+        instants: before the first step and after each one.
+        steps: the mean of all steps but the first, a warm-up, is scaled to so many; None where the
+            instants are those of the whole pass.
     """
-    measured = len(instants) - 1
-    if measured >= steps:
+    if steps is None:
         return instants[-1].since(instants[0])
-    some = instants[-1].since(instants[warm_up])
-    return {name: value / (measured - warm_up) * steps for name, value in some.items()}
+    some = instants[-1].since(instants[1])
+    return {name: value / (len(instants) - 2) * steps for name, value in some.items()}
+
+
+class TrainerWatch:
+    """A recorder for our Trainer that notes when steps and epochs end, and saves nothing.
+
+    Args:
+        steps: as in `whole_pass`.
+        scale: what scales the validation to all validation students.
+    """
+
+    def __init__(self, steps: int | None = None, scale: float = 1.0) -> None:
+        self.steps = steps
+        self.scale = scale
+        self.epochs: list[dict[str, Any]] = []
+        self.instants = [Instant.now()]
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """The loop reports every `monitor_freq` steps; on a GPU it has waited for the device."""
+        self.instants.append(Instant.now())
+
+    def on_epoch(self, trainer: Any, improved: bool) -> None:
+        """The validation ended."""
+        validation = Instant.now().since(self.instants[-1])
+        self.epochs.append(
+            {
+                "training": whole_pass(self.instants, self.steps),
+                "validation": {name: value * self.scale for name, value in validation.items()},
+                "val_auc": trainer.history.rows[-1]["val_auc"],
+            }
+        )
+        self.instants = [Instant.now()]
+
+    def on_state(self, trainer: Any) -> None:
+        """No state is saved."""
 
 
 def peak_memory() -> int:
@@ -222,8 +255,11 @@ def say(news: str) -> None:
 def _main() -> None:
     module, function, arguments, answer = sys.argv[1:]
     call: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), function)
-    result = call(**json.loads(arguments))
-    Path(answer).write_text(json.dumps(result | {"peak_memory": peak_memory()}), encoding="utf-8")
+    result = call(**json.loads(arguments)) | {"peak_memory": peak_memory()}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        result["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
+    Path(answer).write_text(json.dumps(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

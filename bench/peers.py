@@ -11,8 +11,7 @@ PyPI in an environment of its own under bench/.venvs, made on first use, with py
 settings. Every measurement is a process of its own; rounds go through all systems in turn, and the
 table shows medians over the rounds. Ratios are theirs to ours: above 1 we need less.
 
-`--data` is a folder with pyKT's train_valid.csv and test.csv; without it the students are
-simulated. With `--steps N`, N steps after one of warm-up are scaled to the epoch; akt is always
+With `--steps N`, N steps after one of warm-up are scaled to the epoch; akt is always
 measured so, since an epoch of it takes hours. Whole epochs go on until validation AUC `--target`
 or `--epochs`, which gives the time to that AUC, validation passes included.
 """
@@ -28,7 +27,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from measuring import BENCH, MIB, Instant, Table, apart, header, median, say, whole_pass
+import students
+from measuring import BENCH, MIB, Table, TrainerWatch, apart, header, median, say
 
 PYKT = "0.0.38"
 # pyKT names pandas, scikit-learn and wandb as well; it imports the last only for its sweeps
@@ -36,7 +36,6 @@ PYKT_NEEDS = ("numpy", "pandas", "scikit-learn")
 OURS = "gainsum"
 THEIRS = ("dkt", "sakt", "akt_1_block", "akt")
 ALWAYS_IN_PART = {"akt_1_block": 3, "akt": 2}
-SIMULATED = {"students": 19000, "skills": 100, "mean_length": 36.0}
 
 
 def train_ours(
@@ -53,44 +52,25 @@ def train_ours(
     from gainakt.data.interactions import load_dataset
     from gainakt.experiment.run import make_trainer
     from gainakt.training.accelerate import prepare_machine
-    from gainakt.training.loop import Trainer
 
     overrides = {"teachers": 0, "threads": threads, "fold": fold, "monitor_freq": 1}
     settings = load_config(config, overrides)
     device = prepare_machine(settings)
     trainer = make_trainer(settings, load_dataset(data), device)
-    done: list[dict[str, Any]] = []
-
-    class Watch:
-        """Notes the instant of every step, and what every epoch took."""
-
-        def __init__(self) -> None:
-            self.instants = [Instant.now()]
-
-        def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-            self.instants.append(Instant.now())
-
-        def on_epoch(self, trainer: Trainer, improved: bool) -> None:
-            training = whole_pass(self.instants, trainer.steps_per_epoch)
-            validation = Instant.now().since(self.instants[-1])
-            auc = trainer.history.rows[-1]["val_auc"]
-            done.append({"training": training, "validation": validation, "val_auc": auc})
-            self.instants = [Instant.now()]
-
-        def on_state(self, trainer: Trainer) -> None:
-            """Saves nothing."""
+    watch = TrainerWatch()
 
     def enough() -> bool:
-        # asked after every step: the first of an epoch too many is not counted
-        return len(done) >= epochs or bool(done and target and done[-1]["val_auc"] >= target)
+        # asked after every step: the first step of an epoch too many is not counted
+        reached = target is not None and any(e["val_auc"] >= target for e in watch.epochs)
+        return reached or len(watch.epochs) >= epochs
 
-    trainer.run(Watch(), enough)
+    trainer.run(watch, enough)
     return {
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "batch_size": settings.training.batch_size,
         "steps": trainer.steps_per_epoch,
         "measured_steps": trainer.steps_per_epoch,
-        "epochs": done,
+        "epochs": watch.epochs,
     }
 
 
@@ -115,37 +95,14 @@ def pykt_environment() -> Path:
     return python
 
 
-def simulated(folder: Path) -> Path:
-    """Simulate students and write them as pyKT's train_valid.csv and test.csv."""
-    from gainakt.data.simulate import simulate
-
-    students = simulate(folder / "simulated", **SIMULATED)
-    out = folder / "csv"
-    out.mkdir()
-    header_line = "fold,uid,concepts,responses\n"
-    for name, splits in (("train_valid", ("train", "valid")), ("test", ("test",))):
-        with (out / f"{name}.csv").open("w", encoding="utf-8") as file:
-            file.write(header_line)
-            for student in (s for split in splits for s in students.students(split).tolist()):
-                rows = slice(int(students.offsets[student]), int(students.offsets[student + 1]))
-                concepts, answers = (
-                    ",".join(map(str, values[rows].tolist()))
-                    for values in (students.skills, students.responses)
-                )
-                file.write(f'{students.folds[student]},{student},"{concepts}","{answers}"\n')
-    return out
-
-
 def measure(given: argparse.Namespace, temporary: Path) -> dict[str, list[dict[str, Any]]]:
     """Run every system in turn, `--rounds` times; return the answers of each by its name."""
-    from gainakt.data.prepare import prepare
-
     python = pykt_environment()
-    source = simulated(temporary) if given.data is None else given.data
-    prepared = prepare("pykt", source, temporary / "prepared").path
+    csv = students.csv_folder(given, temporary)
+    prepared = students.prepared(csv, temporary)
     (temporary / "cut").mkdir()
     data_config = apart(
-        "peers_pykt", "cut", python=python, data=str(source), out=str(temporary / "cut")
+        "peers_pykt", "cut", python=python, data=str(csv), out=str(temporary / "cut")
     )
     apart("peers_pykt", "load", python=python, data_config=data_config, fold=given.fold)
     common = {
@@ -208,7 +165,7 @@ def report(given: argparse.Namespace, answers: dict[str, list[dict[str, Any]]]) 
     columns = "system, parameters, batch, steps measured, epoch CPU s, epoch s, valid CPU s"
     more = "peak MiB, epochs to AUC, CPU s to AUC, CPU ratio, wall ratio, memory ratio"
     table = Table("One training epoch, ours and pyKT's", f"{columns}, {more}".split(", "), header())
-    table.header["data"] = f"{given.data or 'simulated students'}, fold {given.fold} validates"
+    table.header["students"] = students.described(given)
     table.header["threads"] = f"{given.threads}; {given.rounds} rounds, medians"
     ours = summary(answers[OURS], given.target)
     table.add(system=f"{OURS} (ours)", **ours)
@@ -237,10 +194,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="folder with train_valid.csv and test.csv")
+    students.add_options(parser)
     parser.add_argument("--config", default="gainsum_assist2015", help="of our model")
     parser.add_argument("--models", nargs="+", choices=THEIRS, default=THEIRS)
-    parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="steps of theirs to scale to the epoch")

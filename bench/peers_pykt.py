@@ -143,8 +143,8 @@ def train(
             last = [*validation.instants[:-1], Instant.now()]
             done.append(
                 {
-                    "training": whole_pass(training.instants, len(loaders[0])),
-                    "validation": whole_pass(last, len(loaders[1])),
+                    "training": whole_pass(training.instants, steps and len(loaders[0])),
+                    "validation": whole_pass(last, steps and len(loaders[1])),
                     "val_auc": float(result[4]) if steps is None else None,
                 }
             )
