@@ -187,7 +187,8 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=8, help="operators to show")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    columns = "model, operator, calls, CPU ms, share, GFLOP, MB, limit ms, of limit".split(", ")
+    columns = ["model", "operator", "calls", "CPU ms", "share"]
+    columns += ["GFLOP", "MB", "limit ms", "of limit"]
     table = Table("A training step on the CPU, operator by operator", columns, header())
     table.header["students"] = students.described(given)
     table.header["threads"] = (
