@@ -179,9 +179,9 @@ def header() -> dict[str, str]:
     git = git_state(BENCH)
     commit = "unknown" if git["commit"] is None else git["commit"][:12]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    load = f"{os.getloadavg()[1]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return {
-        "processor": f"{processor()}, {os.cpu_count()} cores, load {load} at the start",
+        "processor": f"{processor()}, {os.cpu_count()} cores, load {load} over five minutes",
         "memory": f"{_memory() / 2**30:.0f} GiB",
         "gpu": gpu,
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",

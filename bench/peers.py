@@ -38,6 +38,10 @@ THEIRS = ("dkt", "sakt", "akt_1_block", "akt")
 ALWAYS_IN_PART = {"akt_1_block": 3, "akt": 2}
 
 
+class Skipped(Exception):
+    """There is nothing to compare with here; the message says why."""
+
+
 def train_ours(
     config: str, data: str, fold: int, threads: int, epochs: int, target: float | None
 ) -> dict[str, Any]:
@@ -75,7 +79,11 @@ def train_ours(
 
 
 def pykt_environment() -> Path:
-    """Return the interpreter of an environment with pyKT and our version of torch; made once."""
+    """Return the interpreter of an environment with pyKT and our version of torch; made once.
+
+    Raises:
+        Skipped: pip could not install them.
+    """
     torch = version("torch").split("+")[0]
     folder = BENCH / ".venvs" / f"pykt-{PYKT}-torch-{torch}"
     python = folder / "bin" / "python"
@@ -90,14 +98,15 @@ def pykt_environment() -> Path:
             ["--no-deps", f"pykt-toolkit=={PYKT}"],
         ):
             if subprocess.run([*install, *words], check=False, stdout=sys.stderr).returncode != 0:
-                raise SystemExit(f"skipped: pip could not install {' '.join(words)}")
+                raise Skipped(f"pip could not install {' '.join(words)}")
         ready.touch()
     return python
 
 
-def measure(given: argparse.Namespace, temporary: Path) -> dict[str, list[dict[str, Any]]]:
+def measure(
+    given: argparse.Namespace, python: Path, temporary: Path
+) -> dict[str, list[dict[str, Any]]]:
     """Run every system in turn, `--rounds` times; return the answers of each by its name."""
-    python = pykt_environment()
     csv = students.csv_folder(given, temporary)
     prepared = students.prepared(csv, temporary)
     (temporary / "cut").mkdir()
@@ -206,8 +215,13 @@ def main() -> None:
     given = parser.parse_args()
     if given.steps is not None or given.data is None:
         given.epochs = 1
+    try:
+        python = pykt_environment()
+    except Skipped as reason:
+        print(f"ours beside pyKT's: skipped, {reason}")
+        return
     with tempfile.TemporaryDirectory() as temporary:
-        answers = measure(given, Path(temporary))
+        answers = measure(given, python, Path(temporary))
     report(given, answers).print(given.json)
 
 

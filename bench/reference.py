@@ -91,13 +91,15 @@ def summary(answers: list[dict[str, Any]]) -> dict[str, float]:
         cells[f"epoch_{unit}"] = training + validation
     cells["step_ms"] = 1000 * cells["training_s"] / answers[0]["steps"]
     cells["peak_MiB"] = median(answer["peak_memory"] for answer in answers) / MIB
+    if "peak_gpu_memory" in answers[0]:
+        cells["GPU_MiB"] = median(answer["peak_gpu_memory"] for answer in answers) / MIB
     return cells
 
 
 def report(given: argparse.Namespace, answers: dict[str, list[dict[str, Any]]]) -> Table:
     """Return the table; the epoch is training and validation."""
     columns = ["system", "step ms", "training CPU s", "validation CPU s", "epoch CPU s"]
-    columns += ["epoch s", "peak MiB", "CPU ratio", "wall ratio", "memory ratio"]
+    columns += ["epoch s", "peak MiB", "GPU MiB", "CPU ratio", "wall ratio", "memory ratio"]
     table = Table("One epoch of GainAKT2Exp, ours and as first implemented", columns, header())
     table.header["students"] = students.described(given)
     table.header["threads"] = f"{given.threads}; {given.rounds} rounds, medians"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import measuring
 import numpy as np
+import peers
 import pytest
 import students
 import torch
@@ -160,6 +161,19 @@ def test_the_time_to_an_auc_includes_the_validation_passes() -> None:
 
     assert to_target([epoch(0.70), epoch(0.73), epoch(0.74)], 0.72) == (2, 22.0)
     assert to_target([epoch(0.70)], 0.72) is None
+
+
+def test_without_pykt_the_comparison_says_why_it_is_skipped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(peers, "BENCH", tmp_path / "bench")
+    monkeypatch.setattr(peers.venv, "create", lambda folder, **rest: None)
+    monkeypatch.setattr(
+        peers.subprocess, "run", lambda *rest, **more: argparse.Namespace(returncode=1)
+    )
+    monkeypatch.setattr("sys.argv", ["peers"])
+    peers.main()
+    assert "skipped, pip could not install" in capsys.readouterr().out
 
 
 def test_the_models_of_pykt_that_can_be_chosen_are_those_with_settings() -> None:
