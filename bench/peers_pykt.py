@@ -148,7 +148,7 @@ def train(
                     "val_auc": float(result[4]) if steps is None else None,
                 }
             )
-            if target is not None and done[-1]["val_auc"] >= target:
+            if steps is None and target is not None and done[-1]["val_auc"] >= target:
                 break
     return {
         "parameters": sum(p.numel() for p in net.parameters()),
