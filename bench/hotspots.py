@@ -4,7 +4,7 @@
 
 What is measured: N optimiser steps of our loop on the CPU, the same students each time, three
 times over: as they are, for the processor time of a step; under torch's profiler, for the part of
-each operator; and counting, for each operator, the floating point operations of its products and
+each operator in it; and counting, for each operator, the floating point operations of its products and
 the bytes that it reads and writes. The limit of a product is its operations at the rate of a large
 product of matrices, that of any other operator its bytes at the rate of a large copy, both measured
 in the same run. A limit is for each operator alone: fusing operators could beat it, and what fits
@@ -116,11 +116,14 @@ def profile(model: str, data: str, fold: int, threads: int, steps: int) -> dict[
 
     run(watch)
     step = watch.instants[-1].since(watch.instants[1])["cpu"] / (steps - 1)
+    watch = TrainerWatch()
     with torch.profiler.profile() as profiler:
-        run(TrainerWatch())
+        run(watch)
+    # the profiler has wall time alone: each operator's part of it is its part of the step
+    profiled = watch.instants[-1].since(watch.instants[0])["wall"]
     own: dict[str, float] = defaultdict(float)
     for event in profiler.key_averages():
-        own[event.key] += event.self_cpu_time_total / 1e6 / steps
+        own[event.key] += event.self_cpu_time_total / 1e6 / profiled * step
     counted = count(lambda: run(TrainerWatch()))
     return {
         "step": step,
