@@ -4,11 +4,11 @@
 
 What is measured: N optimiser steps of our loop on the CPU, the same students each time, three
 times over: as they are, for the processor time of a step; under torch's profiler, for the part of
-each operator in it; and counting, for each operator, the floating point operations of its products and
-the bytes that it reads and writes. The limit of a product is its operations at the rate of a large
-product of matrices, that of any other operator its bytes at the rate of a large copy, both measured
-in the same run. A limit is for each operator alone: fusing operators could beat it, and what fits
-into the caches moves faster than the copy.
+each operator in it; and counting, for each operator, the floating point operations of its products
+and the bytes that it reads and writes. The limit of a product is its operations at the rate of a
+large product of matrices, that of any other operator its bytes at the rate of a large copy, both
+measured in the same run. A limit is for each operator alone: fusing operators could beat it, and
+what fits into the caches moves faster than the copy.
 """
 
 from __future__ import annotations

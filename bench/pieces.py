@@ -23,7 +23,8 @@ class Piece:
     """What is trained and validated on, and what it stands for.
 
     epoch_steps: optimiser steps of the whole epoch.
-    scale: from the kept validation interactions to all of them.
+    scale: from the kept validation interactions to all of them; `sequence_scale` from the kept
+        sequences to all, for a model that pads every sequence to one length.
     """
 
     config: Config
@@ -33,6 +34,7 @@ class Piece:
     validation: Sequences
     epoch_steps: int
     scale: float
+    sequence_scale: float
 
     @classmethod
     def of(
@@ -61,7 +63,7 @@ class Piece:
             learning_sequences(settings, dataset, split) for split in ("train", "valid")
         )
         size, rng = settings.training.batch_size, np.random.default_rng(0)
-        epoch_steps, everything = math.ceil(len(training) / size), validation.lengths.sum()
+        epoch_steps, everything = math.ceil(len(training) / size), validation
         if steps is not None:
             training = training.take(rng.permutation(len(training))[: (steps + 1) * size])
         if sample is not None:
@@ -76,7 +78,8 @@ class Piece:
             training,
             validation,
             epoch_steps,
-            float(everything / validation.lengths.sum()),
+            float(everything.lengths.sum() / validation.lengths.sum()),
+            len(everything) / len(validation),
         )
 
     def trainer(self) -> Trainer:

@@ -52,7 +52,7 @@ def train_reference(**setting: Any) -> dict[str, Any]:
     validated = Instant.now().since(instants[-1])
     return {
         "training": whole_pass(instants, setting["steps"] and piece.epoch_steps),
-        "validation": {name: seconds * piece.scale for name, seconds in validated.items()},
+        "validation": {name: seconds * piece.sequence_scale for name, seconds in validated.items()},
         "steps": piece.epoch_steps,
     }
 
