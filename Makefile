@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test    lint, types and every test"
 	@echo "make lint    lint and types alone"
 	@echo "make format  put the code in its canonical form"
+	@echo "make bench   speed and memory, ours and others', the short form: some minutes on two cores"
 	@echo "make clean   remove what was built; never touches experiments/"
 
 setup: $(READY)
@@ -54,7 +55,13 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# on ASSISTments 2015 where GAINAKT_DATA names the folder that has it, else on simulated students
+bench: $(READY)
+	$(BIN)/python bench/peers.py --models dkt sakt akt_1_block --steps 3
+	$(BIN)/python bench/reference.py --steps 2 --sample 16
+	$(BIN)/python bench/hotspots.py --steps 4
+
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf *.egg-info
+	rm -rf *.egg-info bench/.venvs
 	find gainakt tests bench configs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -27,7 +27,7 @@ def environment(config: Config, device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "device": str(device),
@@ -94,7 +94,8 @@ def _git(where: Path, *arguments: str) -> str | None:
     return answer.stdout.decode(errors="backslashreplace")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(
