@@ -1,0 +1,192 @@
+"""Figures of training: values by epoch in, a figure out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from gainakt.report.drawing import (
+    DASHES,
+    GREY,
+    HEIGHT,
+    INK,
+    MUTED,
+    SERIES,
+    WIDTH,
+    Figure,
+)
+
+Row = Mapping[str, float | None]
+# More epochs than this, and a mark on each would hide the line.
+MARKED_EPOCHS = 40
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named column of epoch rows, to be drawn as one line."""
+
+    name: str
+    rows: Sequence[Row]
+    column: str
+
+    def points(self) -> list[dict[str, Any]]:
+        """Return what the rows have of it."""
+        return [
+            {
+                "epoch": row["epoch"],
+                "value": value,
+                "line": self.name,
+                "says": f"{self.name}, epoch {row['epoch']:.0f}: {value:.4f}",
+            }
+            for row in self.rows
+            if (value := row.get(self.column)) is not None
+        ]
+
+
+def epoch_curves(lines: Sequence[Line], title: str, best_epoch: int | None = None) -> Figure:
+    """Draw lines over epochs, with the best epoch marked where there is one."""
+    points = [point for line in lines for point in line.points()]
+    epochs = sorted({point["epoch"] for point in points})
+    base = alt.Chart(alt.InlineData(points)).encode(
+        x=_epochs(epochs),
+        y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, nice=True, padding=8)),
+        color=series([line.name for line in lines]),
+    )
+    layers = []
+    if best_epoch is not None:
+        layers += _best(best_epoch, epochs)
+    layers.append(
+        base.mark_line(aria=False).encode(
+            strokeDash=alt.StrokeDash(
+                "line:N",
+                scale=alt.Scale(
+                    domain=[line.name for line in lines],
+                    range=[DASHES[i // len(SERIES) % len(DASHES)] for i in range(len(lines))],
+                ),
+                legend=None,
+            )
+        )
+    )
+    size = 40 if len(epochs) <= MARKED_EPOCHS else 12
+    layers.append(base.mark_point(filled=True, size=size, opacity=1).encode(description="says:N"))
+    return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT)
+
+
+def series(names: Sequence[str], *, legend: bool = True) -> alt.Color:
+    """Give each name a colour, in the order given."""
+    colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
+    return alt.Color(
+        "line:N",
+        title=None,
+        scale=alt.Scale(domain=list(names), range=colours),
+        legend=alt.Legend(symbolType="circle", columns=4) if legend and len(names) > 1 else None,
+    )
+
+
+def _epochs(epochs: Sequence[float]) -> alt.X:
+    first, last = int(min(epochs)), int(max(epochs))
+    every = max(1, -(-(last - first + 1) // 10))
+    axis = alt.Axis(
+        values=list(range(first, last + 1, every)), format="d", title="epoch", labelFlush=False
+    )
+    margin = 0.4 if last == first else (last - first) * 0.03
+    scale = alt.Scale(domain=[first - margin, last + margin], nice=False)
+    return alt.X("epoch:Q", axis=axis, scale=scale)
+
+
+def _best(best: int, epochs: Sequence[float]) -> list[Figure]:
+    late = best > (min(epochs) + max(epochs)) / 2
+    mark = alt.Chart(alt.InlineData([{"epoch": best, "text": f"best: epoch {best}"}])).encode(
+        x="epoch:Q"
+    )
+    return [
+        mark.mark_rule(color=MUTED, strokeDash=[3, 3], aria=False),
+        mark.mark_text(
+            align="right" if late else "left",
+            dx=-5 if late else 5,
+            baseline="bottom",
+            color=INK,
+            aria=False,
+        ).encode(text="text:N", y=alt.value(HEIGHT - 4)),
+    ]
+
+
+def loss_shares(rows: Sequence[Row], terms: Sequence[str]) -> Figure:
+    """Draw each term's signed share of the training loss as stacked bars, an epoch a bar."""
+    points = [
+        {
+            "epoch": int(row["epoch"] or 0),
+            "share": share,
+            "line": term,
+            "says": f"epoch {row['epoch']:.0f}: {term} {share:+.1%} of the loss",
+        }
+        for row in rows
+        for term in terms
+        if (share := row.get(f"{term}_loss_share"))
+    ]
+    every = max(1, -(-len(rows) // 10))
+    shown = [int(row["epoch"] or 0) for row in rows][::every]
+    bars = (
+        alt.Chart(alt.InlineData(points))
+        .mark_bar(stroke="#ffffff", strokeWidth=0.5)
+        .encode(
+            x=alt.X(
+                "epoch:O",
+                scale=alt.Scale(paddingInner=0.15),
+                axis=alt.Axis(title="epoch", labelAngle=0, values=shown, ticks=False),
+            ),
+            y=alt.Y("share:Q", title="share of the training loss", axis=alt.Axis(format="%")),
+            color=series(terms),
+            order=alt.Order("line:N"),
+            description="says:N",
+        )
+    )
+    zero = alt.Chart(alt.InlineData([{"zero": 0}])).mark_rule(color=MUTED, aria=False)
+    return alt.layer(bars, zero.encode(y="zero:Q")).properties(width=WIDTH, height=HEIGHT)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A named value with its 95% interval, where there is one."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def intervals(values: Sequence[Interval], title: str, control: str | None = None) -> Figure:
+    """Draw values as dots with their intervals, one below the other; the control is grey."""
+    rows = [
+        {
+            "name": v.name,
+            "value": v.value,
+            "low": v.value if v.low is None else v.low,
+            "high": v.value if v.high is None else v.high,
+            "says": f"{v.name}: {v.value:+.3f}"
+            + ("" if v.low is None else f", 95% interval {v.low:+.3f} to {v.high:+.3f}"),
+        }
+        for v in values
+    ]
+    names = [v.name for v in values]
+    plain = [name for name in names if name != control]
+    colours = {name: SERIES[i % len(SERIES)] for i, name in enumerate(plain)}
+    base = alt.Chart(alt.InlineData(rows)).encode(
+        y=alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelFontSize=12)),
+        color=alt.Color(
+            "name:N",
+            legend=None,
+            scale=alt.Scale(domain=names, range=[colours.get(name, GREY) for name in names]),
+        ),
+        description="says:N",
+    )
+    x = alt.X("low:Q", title=title, axis=alt.Axis(grid=True, tickCount=5))
+    zero = alt.Chart(alt.InlineData([{"zero": 0}])).mark_rule(color=MUTED, aria=False)
+    return alt.layer(
+        zero.encode(x="zero:Q"),
+        base.mark_rule(strokeWidth=3, opacity=0.55).encode(x=x, x2="high:Q"),
+        base.mark_point(filled=True, size=90, opacity=1).encode(x="value:Q"),
+    ).properties(width=WIDTH - 30, height=34 * len(rows))
