@@ -52,7 +52,12 @@ def epoch_curves(lines: Sequence[Line], title: str, best_epoch: int | None = Non
     epochs = sorted({point["epoch"] for point in points})
     base = alt.Chart(alt.InlineData(points)).encode(
         x=_epochs(epochs),
-        y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, nice=True, padding=8)),
+        y=alt.Y(
+            "value:Q",
+            title=title,
+            scale=alt.Scale(zero=False, nice=True, padding=8),
+            axis=alt.Axis(format=_decimals([point["value"] for point in points]), tickCount=6),
+        ),
         color=series([line.name for line in lines]),
     )
     layers = []
@@ -75,15 +80,21 @@ def epoch_curves(lines: Sequence[Line], title: str, best_epoch: int | None = Non
     return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT)
 
 
-def series(names: Sequence[str], *, legend: bool = True) -> alt.Color:
+def series(names: Sequence[str]) -> alt.Color:
     """Give each name a colour, in the order given."""
     colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
     return alt.Color(
         "line:N",
         title=None,
         scale=alt.Scale(domain=list(names), range=colours),
-        legend=alt.Legend(symbolType="circle", columns=4) if legend and len(names) > 1 else None,
+        legend=alt.Legend(symbolType="circle", columns=3) if len(names) > 1 else None,
     )
+
+
+def _decimals(values: Sequence[float]) -> str:
+    """The format in which neighbouring ticks differ."""
+    spread = max(values) - min(values)
+    return ".2f" if spread > 0.05 else ".3f" if spread > 0.005 else ".4f"
 
 
 def _epochs(epochs: Sequence[float]) -> alt.X:

@@ -62,6 +62,7 @@ THEME: dict[str, Any] = {
         "offset": 4,
         "titleFontWeight": "normal",
         "labelLimit": 140,
+        "columnPadding": 16,
     },
     "title": {
         "aria": False,

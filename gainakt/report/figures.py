@@ -134,7 +134,7 @@ def _curve(explained: ExplainedPrediction, step: float) -> Figure:
         "mastery:Q",
         scale=alt.Scale(domain=[0, 1]),
         title=f"mastery of {explained.skill}",
-        axis=alt.Axis(values=[0, 0.25, 0.5, 0.75, 1]),
+        axis=alt.Axis(values=[0, 0.5, 1]),
     )
     base = alt.Chart(_values(explained)).encode(x=_steps(shown=last), y=mastery)
     size = 40 if step >= READABLE else 8
@@ -145,9 +145,12 @@ def _curve(explained: ExplainedPrediction, step: float) -> Figure:
 
 
 def _gains(explained: ExplainedPrediction, step: float) -> Figure:
+    # gains that are all but zero shall not fill the axis
+    highest = max(0.01, *(answer.gain or 0.0 for answer in explained.past), 0.0)
+    lowest = min(0.0, *(answer.gain or 0.0 for answer in explained.past), 0.0)
     gain = alt.Y(
         "gain:Q",
-        scale=alt.Scale(domainMin=0),
+        scale=alt.Scale(domain=[lowest, highest]),
         title=f"gain on {explained.skill}",
         axis=alt.Axis(tickCount=3),
     )

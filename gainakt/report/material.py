@@ -95,6 +95,11 @@ class Material:
     not_asked: str = ""
 
     @property
+    def model(self) -> str:
+        """The model's name as it is written in words."""
+        return type(self.config.model).__name__.removesuffix("Parameters")
+
+    @property
     def splits(self) -> list[Split]:
         """The splits there are predictions of."""
         return [split for split in (self.valid, self.test) if split is not None]

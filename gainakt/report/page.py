@@ -171,7 +171,7 @@ def _mastery(m: Material) -> Section:
         return Section(
             "mastery",
             title,
-            note=f"{m.config.experiment.model} states neither mastery nor gains, so there is "
+            note=f"{m.model} states neither mastery nor gains, so there is "
             "nothing to correlate with what students do.",
         )
     panels = [
@@ -221,9 +221,7 @@ def _students(m: Material) -> Section:
         return Section("students", title, note=f"The model could not be asked: {m.not_asked}.")
     traces = m.students.traces
     if not traces:
-        return Section(
-            "students", title, note=f"{m.config.experiment.model} states no mastery to be drawn."
-        )
+        return Section("students", title, note=f"{m.model} states no mastery to be drawn.")
     panels = [
         Panel(
             f"mastery_{number}",
@@ -247,7 +245,7 @@ def _explanation(m: Material) -> Section:
         return Section(
             "explanation",
             title,
-            note=f"{m.config.experiment.model} gives neither contributions nor mastery: its "
+            note=f"{m.model} gives neither contributions nor mastery: its "
             "predictions cannot be taken apart.",
         )
     panel = Panel(

@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import numpy.typing as npt
 
-from gainakt.report.drawing import BLUE, GRID, INK, Figure
+from gainakt.report.drawing import BLUE, GRID, INK, PAPER, Figure
 
 CELL = 20
 
@@ -75,13 +75,14 @@ def mastery_map(trace: StudentTrace) -> Figure:
         ),
         description="says:N",
     )
-    asked = base.transform_filter("datum.answer !== ''")
+    # an edge in the colour of the paper, so that marks are seen on every cell
+    mark = {"fill": INK, "stroke": PAPER, "strokeWidth": 1, "opacity": 1, "aria": False}
     return alt.layer(
         fill,
-        asked.transform_filter("datum.answer === 'right'").mark_point(
-            shape="circle", filled=True, fill=INK, size=55, opacity=1, aria=False
+        base.transform_filter("datum.answer === 'right'").mark_point(
+            shape="circle", size=75, **mark
         ),
-        asked.transform_filter("datum.answer === 'wrong'").mark_point(
-            shape="cross", filled=True, angle=45, fill=INK, size=75, opacity=1, aria=False
+        base.transform_filter("datum.answer === 'wrong'").mark_point(
+            shape="cross", angle=45, size=95, **mark
         ),
     ).properties(width=alt.Step(CELL), height=alt.Step(CELL))

@@ -19,7 +19,7 @@ NONE = "\N{EN DASH}"
 # A change of AUC under this is not worth a word.
 NOTICEABLE = 0.001
 # A skill with fewer answers says little about how hard it is.
-ENOUGH_ANSWERS = 20
+ENOUGH_ANSWERS = 50
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -30,6 +30,16 @@ def number(value: float | None, digits: int = 3) -> str:
 def percent(share: float) -> str:
     """Spell a share for people."""
     return f"{share:.1%}"
+
+
+def signed(value: float, form: str = ".3f") -> str:
+    """Spell a number with its sign, a true minus where it is negative."""
+    return f"{value:+{form}}".replace("-", "\N{MINUS SIGN}")
+
+
+def counted(count: int, what: str) -> str:
+    """Spell a number of things."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -57,7 +67,7 @@ def standing(m: Material) -> str:
         INTERRUPTED: "it was stopped",
     }.get(status, "no reason was recorded")
     return (
-        f"This run is {status} after {len(m.epochs)} epochs ({why}). Everything below is about "
+        f"This run is {status} after {counted(len(m.epochs), 'epoch')} ({why}). Everything below is about "
         f"what it had reached by then; gainakt resume {m.folder.path.name} goes on."
     )
 
@@ -128,10 +138,10 @@ def loss_shares(epochs: Epochs, terms: Sequence[str]) -> str:
         for term, share in sorted(shares.items(), key=lambda pair: -pair[1])
         if share > 0
     ]
-    rewards = [f"{term} {percent(share)}" for term, share in shares.items() if share < 0]
+    rewards = [f"{term} {signed(share, '.1%')}" for term, share in shares.items() if share < 0]
     said = f"In epoch {last['epoch']:.0f} the loss is made of {listed(costs)}"
     if rewards:
-        said += f"; {listed(rewards)} counts as a reward and is drawn below zero"
+        said += f"; rewards, drawn below zero, are {listed(rewards)}"
     return said + ". “main” is the prediction itself."
 
 
@@ -172,34 +182,34 @@ def correlations(consistency: Mapping[str, Any]) -> str:
 
 
 def _beside(value: float, interval: Sequence[float] | None, clock: float | None) -> str:
-    said = f"goes with the next answer at correlation {value:+.3f}"
+    said = f"goes with the next answer at correlation {signed(value)}"
     if interval is None or clock is None:
         return said
     low, high = interval
     if low > clock:
-        return f"{said}, above the clock's {clock:+.3f}"
+        return f"{said}, above the clock's {signed(clock)}"
     if high < clock:
-        return f"{said}, below the clock's {clock:+.3f}"
-    return f"{said}, no different from the clock's {clock:+.3f} within its interval"
+        return f"{said}, below the clock's {signed(clock)}"
+    return f"{said}, no different from the clock's {signed(clock)} within its interval"
 
 
 def violations(consistency: Mapping[str, Any]) -> str:
     """Say how often mastery and gains break the rules that they should keep."""
     rates = {
-        "mastery falls at some answer": consistency["monotonicity_violation_rate"],
-        "a gain is negative": consistency["negative_gain_rate"],
-        "mastery leaves 0 to 1": consistency["bounds_violation_rate"],
+        "mastery falls at some answer for": consistency["monotonicity_violation_rate"],
+        "a gain is negative for": consistency["negative_gain_rate"],
+        "mastery leaves 0 to 1 for": consistency["bounds_violation_rate"],
     }
-    broken = [f"{what} for {percent(rate)}" for what, rate in rates.items() if rate]
+    broken = [f"{what} {percent(rate)} of them" for what, rate in rates.items() if rate]
     if not broken:
         return "For no student does mastery fall, a gain go negative, or mastery leave 0 to 1."
-    return f"Of the students, {listed(broken)}."
+    return f"{consistency['students']:,} validation students: {listed(broken)}."
 
 
 def skills(found: Sequence[Skill], split: Split) -> str:
     """Say which skills are hard, and which are hard to predict."""
     known = [skill for skill in found if skill.answers >= ENOUGH_ANSWERS]
-    whose = f"{len(found):,} skills, answered by {OF_SPLIT[split.name]} students"
+    whose = f"{counted(len(found), 'skill')}, answered by {OF_SPLIT[split.name]} students"
     if len(known) < 2:
         return f"{whose}; too few answers to say which is hard."
     hardest, easiest = (pick(known, key=lambda skill: skill.share_right) for pick in (min, max))
@@ -210,7 +220,7 @@ def skills(found: Sequence[Skill], split: Split) -> str:
     rated = [skill for skill in known if skill.auc == skill.auc]
     if rated:
         least = min(rated, key=lambda skill: skill.auc)
-        said += f"; the model knows least about {least.skill} (AUC {number(least.auc)})"
+        said += f"; AUC is lowest for {least.skill} with {number(least.auc)}"
     return f"{said}, among those with at least {ENOUGH_ANSWERS} answers."
 
 
@@ -221,7 +231,7 @@ def students(found: Students) -> str:
     return (
         "The fuller a cell, the higher the mastery that the model states after that answer. A dot "
         "is a right answer, a cross a wrong one. The students were chosen by rule, not by looks: "
-        f"those with the {share} share of right answers among histories of a length that fits."
+        f"those with the {share} share of right answers among histories that fit the page."
     )
 
 
@@ -233,6 +243,8 @@ def trace(found: StudentTrace) -> str:
     if len(last) < 2:
         return said
     high, low = int(last.argmax()), int(last.argmin())
+    if last[high] - last[low] < 0.01:
+        return f"{said} In the end mastery is {number(last[high], 2)} for every skill shown."
     return (
         f"{said} In the end mastery is highest for {found.skills[high]} ({number(last[high], 2)}) "
         f"and lowest for {found.skills[low]} ({number(last[low], 2)})."
@@ -255,10 +267,12 @@ def explanation(e: ExplainedPrediction) -> str:
     total = e.logit - e.prior
     strongest = e.strongest_first[0]
     return (
-        f"{said} In log-odds that is {e.logit:+.2f}: {e.prior:+.2f} to start with and "
-        f"{total:+.2f} from {len(e.past)} past answers, exactly. Strongest was answer "
-        f"{strongest.step}, {_spelt(strongest.right)} on {strongest.skill} "
-        f"({strongest.contribution:+.2f}). Framed answers are to the skill in question."
+        f"{said} In log-odds that is {signed(e.logit, '.2f')}, exactly the sum of "
+        f"{signed(e.prior, '.2f')} to start with and {signed(total, '.2f')} from "
+        f"{counted(len(e.past), 'past answer')}. Strongest was answer {strongest.step}, "
+        f"{_spelt(strongest.right)} on {strongest.skill} "
+        f"({signed(strongest.contribution or 0.0, '.2f')}). Framed answers are to the skill in "
+        "question."
     )
 
 
