@@ -48,6 +48,9 @@ TRAJECTORY_KEYS = (
     "events",
 )
 
+# Where the report of several runs goes, beside no single one of them.
+COMPARISON_PAGE = "comparison.html"
+
 RUNNING, INTERRUPTED, FAILED, COMPLETED = "running", "interrupted", "failed", "completed"
 
 

@@ -26,11 +26,12 @@ MARKED_EPOCHS = 40
 
 @dataclass(frozen=True)
 class Line:
-    """A named column of epoch rows, to be drawn as one line."""
+    """A column of a run's epoch rows, to be drawn as one line; lines of one name look alike."""
 
     name: str
     rows: Sequence[Row]
     column: str
+    run: str = ""
 
     def points(self) -> list[dict[str, Any]]:
         """Return what the rows have of it."""
@@ -39,7 +40,8 @@ class Line:
                 "epoch": row["epoch"],
                 "value": value,
                 "line": self.name,
-                "says": f"{self.name}, epoch {row['epoch']:.0f}: {value:.4f}",
+                "run": self.run,
+                "says": f"{self.run or self.name}, epoch {row['epoch']:.0f}: {value:.4f}",
             }
             for row in self.rows
             if (value := row.get(self.column)) is not None
@@ -49,6 +51,7 @@ class Line:
 def epoch_curves(lines: Sequence[Line], title: str, best_epoch: int | None = None) -> Figure:
     """Draw lines over epochs, with the best epoch marked where there is one."""
     points = [point for line in lines for point in line.points()]
+    names = list(dict.fromkeys(line.name for line in lines))
     epochs = sorted({point["epoch"] for point in points})
     base = alt.Chart(alt.InlineData(points)).encode(
         x=_epochs(epochs),
@@ -58,23 +61,13 @@ def epoch_curves(lines: Sequence[Line], title: str, best_epoch: int | None = Non
             scale=alt.Scale(zero=False, nice=True, padding=8),
             axis=alt.Axis(format=_decimals([point["value"] for point in points]), tickCount=6),
         ),
-        color=series([line.name for line in lines]),
+        color=series(names),
+        detail="run:N",
     )
     layers = []
     if best_epoch is not None:
         layers += _best(best_epoch, epochs)
-    layers.append(
-        base.mark_line(aria=False).encode(
-            strokeDash=alt.StrokeDash(
-                "line:N",
-                scale=alt.Scale(
-                    domain=[line.name for line in lines],
-                    range=[DASHES[i // len(SERIES) % len(DASHES)] for i in range(len(lines))],
-                ),
-                legend=None,
-            )
-        )
-    )
+    layers.append(base.mark_line(aria=False).encode(strokeDash=dashes(names)))
     size = 40 if len(epochs) <= MARKED_EPOCHS else 12
     layers.append(base.mark_point(filled=True, size=size, opacity=1).encode(description="says:N"))
     return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT)
@@ -87,8 +80,16 @@ def series(names: Sequence[str]) -> alt.Color:
         "line:N",
         title=None,
         scale=alt.Scale(domain=list(names), range=colours),
-        legend=alt.Legend(symbolType="circle", columns=3) if len(names) > 1 else None,
+        legend=alt.Legend(symbolType="circle", columns=3 if max(map(len, names)) > 2 else 6)
+        if len(names) > 1
+        else None,
     )
+
+
+def dashes(names: Sequence[str]) -> alt.StrokeDash:
+    """Give names that share a colour another dash."""
+    chosen = [DASHES[i // len(SERIES) % len(DASHES)] for i in range(len(names))]
+    return alt.StrokeDash("line:N", scale=alt.Scale(domain=list(names), range=chosen), legend=None)
 
 
 def _decimals(values: Sequence[float]) -> str:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from gainakt.config import dump_config
-from gainakt.evaluation.calibration import Calibration
-from gainakt.evaluation.metrics import roc_curve
 from gainakt.experiment import findings
 from gainakt.experiment.folder import RunFolder
 from gainakt.objectives.total import TERMS
@@ -18,7 +16,7 @@ from gainakt.report.curves import Interval, Line, epoch_curves, intervals, loss_
 from gainakt.report.figures import explanation_figure
 from gainakt.report.layout import Panel, Section, Table, write_page
 from gainakt.report.material import Material, Skill, Split, by_skill, read_run
-from gainakt.report.quality import calibration_figure, roc_figure
+from gainakt.report.quality import calibration_figure, reliability, roc, roc_figure
 from gainakt.report.students import mastery_map
 
 # A page with more rows than this is slow to open; the CSV has them all.
@@ -114,27 +112,22 @@ def _predictions(m: Material) -> Section:
     title = "Do the probabilities mean what they say?"
     if not m.splits:
         return Section("predictions", title, note=f"There are no predictions: {m.not_predicted}.")
-    calibrations = {s.name: Calibration(s.answer, s.probability) for s in m.splits}
-    reliability = {words.OF_SPLIT[name]: c.curve() for name, c in calibrations.items()}
-    corners = {words.OF_SPLIT[s.name]: roc_curve(s.answer, s.probability) for s in m.splits}
+    named = [(words.OF_SPLIT[split.name], split) for split in m.splits]
+    curves, corners = ([make(*pair) for pair in named] for make in (reliability, roc))
     panels = [
         Panel(
             "calibration",
             "Calibration",
-            " ".join(words.calibration(s, calibrations[s.name].error()) for s in m.splits),
-            calibration_figure(reliability),
-            [{"split": name, **point} for name, curve in reliability.items() for point in curve],
+            " ".join(words.calibration(split) for split in m.splits),
+            calibration_figure(curves),
+            [row for curve in curves for row in curve.rows()],
         ),
         Panel(
             "roc",
             "ROC curve",
-            " ".join(words.roc(s) for s in m.splits),
+            " ".join(words.roc(split) for split in m.splits),
             roc_figure(corners),
-            [
-                {"split": name, "false_positive_rate": x, "true_positive_rate": y}
-                for name, curve in corners.items()
-                for x, y in curve
-            ],
+            [row for curve in corners for row in curve.rows()],
         ),
     ]
     return Section("predictions", title, panels, note=_not_tested(m))

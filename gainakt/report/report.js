@@ -24,7 +24,7 @@
 
   const value = (row, column) => {
     const text = row.cells[column].textContent.trim();
-    const number = Number(text.replace(/[,%]/g, ""));
+    const number = Number(text.replace(/[,%]/g, "").replace("\u2212", "-"));
     return text === "–" ? -Infinity : text === "" || Number.isNaN(number) ? text : number;
   };
   const order = (a, b) => (typeof a === "number" && typeof b === "number")

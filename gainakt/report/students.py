@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -76,7 +77,13 @@ def mastery_map(trace: StudentTrace) -> Figure:
         description="says:N",
     )
     # an edge in the colour of the paper, so that marks are seen on every cell
-    mark = {"fill": INK, "stroke": PAPER, "strokeWidth": 1, "opacity": 1, "aria": False}
+    mark: dict[str, Any] = {
+        "fill": INK,
+        "stroke": PAPER,
+        "strokeWidth": 1,
+        "opacity": 1,
+        "aria": False,
+    }
     return alt.layer(
         fill,
         base.transform_filter("datum.answer === 'right'").mark_point(

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gainakt.evaluation.calibration import Calibration
 from gainakt.evaluation.explanation import ExplainedPrediction
 from gainakt.experiment.folder import COMPLETED, INTERRUPTED, RUNNING
 from gainakt.report.material import Epochs, Material, Skill, Split, Students
 from gainakt.report.students import StudentTrace
 
 OF_SPLIT = {"valid": "validation", "test": "test"}
-# What stands where there is no number.
-NONE = "\N{EN DASH}"
+# What stands where there is no number, and before one under zero.
+NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 # A change of AUC under this is not worth a word.
 NOTICEABLE = 0.001
 # A skill with fewer answers says little about how hard it is.
@@ -24,7 +25,9 @@ ENOUGH_ANSWERS = 50
 
 def number(value: float | None, digits: int = 3) -> str:
     """Spell a number with its decimals; nothing where there is none."""
-    return NONE if value is None or value != value else f"{value:.{digits}f}"
+    if value is None or value != value:
+        return NONE
+    return f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def percent(share: float) -> str:
@@ -34,7 +37,19 @@ def percent(share: float) -> str:
 
 def signed(value: float, form: str = ".3f") -> str:
     """Spell a number with its sign, a true minus where it is negative."""
-    return f"{value:+{form}}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:+{form}}".replace("-", MINUS)
+
+
+def setting(value: Any) -> str:
+    """Spell the value of a parameter; of a hash its beginning."""
+    if value is None:
+        return NONE
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    text = str(value)
+    if isinstance(value, bool):
+        return text.lower()
+    return text[:12] + "…" if len(text) == 64 and text.isalnum() else text
 
 
 def counted(count: int, what: str) -> str:
@@ -67,7 +82,7 @@ def standing(m: Material) -> str:
         INTERRUPTED: "it was stopped",
     }.get(status, "no reason was recorded")
     return (
-        f"This run is {status} after {counted(len(m.epochs), 'epoch')} ({why}). Everything below is about "
+        f"This run is {status} after {counted(len(m.epochs), 'epoch')} ({why}). All below is about "
         f"what it had reached by then; gainakt resume {m.folder.path.name} goes on."
     )
 
@@ -145,8 +160,9 @@ def loss_shares(epochs: Epochs, terms: Sequence[str]) -> str:
     return said + ". “main” is the prediction itself."
 
 
-def calibration(split: Split, error: float) -> str:
+def calibration(split: Split) -> str:
     """Say how far stated probabilities are off."""
+    error = Calibration(split.answer, split.probability).error()
     return (
         f"Among {split.metrics['targets']:,} answers of {OF_SPLIT[split.name]} students, a stated "
         f"probability is off by {error * 100:.1f} percentage points on average (expected "
