@@ -81,7 +81,8 @@ def tiny_command(data: Path, out: Path, **parameters: object) -> list[str]:
     """The words after `gainakt` that train a tiny model; `parameters` come on top, None drops."""
     chosen = {name: value for name, value in (TINY | parameters).items() if value is not None}
     flags = [f"--{name}={value}" for name, value in chosen.items()]
-    return ["train", f"--data={data}", f"--out={out}", *flags]
+    # most tests look at the run, and drawing it takes longer than training it
+    return ["train", f"--data={data}", f"--out={out}", *flags, "--no-report"]
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def epoch_curves(lines: Sequence[Line], title: str, best_epoch: int | None = Non
     )
     layers = []
     if best_epoch is not None:
-        layers += _best(best_epoch, epochs)
+        layers += _best(best_epoch, epochs, points)
     layers.append(base.mark_line(aria=False).encode(strokeDash=dashes(names)))
     size = 40 if len(epochs) <= MARKED_EPOCHS else 12
     layers.append(base.mark_point(filled=True, size=size, opacity=1).encode(description="says:N"))
@@ -109,20 +109,26 @@ def _epochs(epochs: Sequence[float]) -> alt.X:
     return alt.X("epoch:Q", axis=axis, scale=scale)
 
 
-def _best(best: int, epochs: Sequence[float]) -> list[Figure]:
+def _best(best: int, epochs: Sequence[float], points: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    """A rule at the best epoch and its label, to the roomier side and where no line runs."""
     late = best > (min(epochs) + max(epochs)) / 2
+    reach = (max(epochs) - min(epochs)) * 0.35
+    begin, end = (best - reach, best) if late else (best, best + reach)
+    low, high = (pick(point["value"] for point in points) for pick in (min, max))
+    near = [point["value"] for point in points if begin <= point["epoch"] <= end]
+    below = not near or min(near) - low >= high - max(near)
     mark = alt.Chart(alt.InlineData([{"epoch": best, "text": f"best: epoch {best}"}])).encode(
-        x="epoch:Q"
+        x=_epochs(epochs)
     )
     return [
         mark.mark_rule(color=MUTED, strokeDash=[3, 3], aria=False),
         mark.mark_text(
             align="right" if late else "left",
             dx=-5 if late else 5,
-            baseline="bottom",
+            baseline="bottom" if below else "top",
             color=INK,
             aria=False,
-        ).encode(text="text:N", y=alt.value(HEIGHT - 4)),
+        ).encode(text="text:N", y=alt.value(HEIGHT - 4 if below else 4)),
     ]
 
 

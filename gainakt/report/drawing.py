@@ -39,7 +39,7 @@ PNG_SCALE = 2.5
 _TEXT = {"labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 11, "titleFontSize": 11}
 THEME: dict[str, Any] = {
     "background": PAPER,
-    "font": "Helvetica, Arial, sans-serif",
+    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
     "padding": 6,
     "view": {"stroke": None},
     "axis": {
@@ -62,7 +62,7 @@ THEME: dict[str, Any] = {
         "offset": 4,
         "titleFontWeight": "normal",
         "labelLimit": 140,
-        "columnPadding": 16,
+        "columnPadding": 24,
     },
     "title": {
         "aria": False,

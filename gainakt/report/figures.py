@@ -15,7 +15,7 @@ FORMATS = (".png", ".svg")
 WIDEST = 1000
 # Answers narrower than this have no room for a sign.
 READABLE = 12
-FOR, AGAINST = "speaks for a right answer", "speaks against it"
+FOR, AGAINST = "speaks for it", "speaks against it"
 RIGHT, WRONG = "right", "wrong"
 
 
@@ -109,7 +109,7 @@ def _answers(explained: ExplainedPrediction, step: float) -> Figure:
     colour = alt.Color(
         "colour:N",
         scale=alt.Scale(domain=domain, range=[BLUE, VERMILLION]),
-        title="contribution to log-odds" if explained.is_sum else "answer",
+        title="contribution to log-odds of a right answer" if explained.is_sum else "answer",
         legend=alt.Legend(titleOrient="top", symbolType="square"),
     )
     base = alt.Chart(_values(explained)).encode(x=_steps(shown=False))
