@@ -94,7 +94,7 @@ def test_every_figure_lies_beside_the_page_as_picture_and_numbers(
     folder, page = reported
     names = {f["id"] for f in page.named("figure")}
     assert {"auc_by_epoch", "loss_shares", "calibration", "roc", "correlations"} <= names
-    assert {"mastery_1", "mastery_2", "mastery_3", "explanation"} <= names
+    assert {"mastery_1", "mastery_2", "mastery_3", "one_prediction"} <= names
     for name in names:
         assert (folder / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert table(folder / "report" / f"{name}.csv")
@@ -277,7 +277,7 @@ def test_without_data_and_predictions_the_rest_is_drawn_and_the_reason_said(
     (run_copy / "predictions_valid.parquet").unlink()
     page = Page(write_report(RunFolder(run_copy)))
     names = {f["id"] for f in page.named("figure")}
-    assert "auc_by_epoch" in names and "roc" not in names and "explanation" not in names
+    assert "auc_by_epoch" in names and "roc" not in names and "one_prediction" not in names
     assert "the data of this run are not at" in page.text
     assert "Which skills are hard?" not in page.text
 
@@ -303,7 +303,7 @@ def test_gainsum_has_an_explanation_that_sums_and_no_loss_shares(
     assert not (tmp_path / "page" / "loss_shares.csv").exists()
     said = re.search(r"In log-odds that is (\S+), exactly the sum of (\S+) to start", page.text)
     assert said is not None
-    terms = [float(r["contribution"]) for r in table(tmp_path / "page" / "explanation.csv")]
+    terms = [float(r["contribution"]) for r in table(tmp_path / "page" / "one_prediction.csv")]
     logit, prior = (float(text.replace("\N{MINUS SIGN}", "-")) for text in said.groups())
     assert prior + sum(terms) == pytest.approx(logit, abs=0.011)
 

@@ -242,7 +242,7 @@ def _explanation(m: Material) -> Section:
             "predictions cannot be taken apart.",
         )
     panel = Panel(
-        "explanation",
+        "one_prediction",
         f"Student {e.student}, answer {e.step}",
         words.explanation(e),
         explanation_figure(e, titled=False),
