@@ -390,7 +390,9 @@ def test_a_report_that_fails_does_not_fail_the_run(
         raise RuntimeError("no font")
 
     monkeypatch.setattr("gainakt.report.page.write_report", fail)
-    command = [word for word in tiny_command(tiny_data, tmp_path, epochs=1) if "report" not in word]
+    command = [
+        word for word in tiny_command(tiny_data, tmp_path, epochs=1) if word != "--no-report"
+    ]
     done = gainakt(*command)
     (folder,) = tmp_path.glob("*_run")
     assert done.code == 0 and done.out.strip() == str(folder)

@@ -201,7 +201,7 @@ def intervals(values: Sequence[Interval], title: str, control: str | None = None
         ),
         description="says:N",
     )
-    x = alt.X("low:Q", title=title, axis=alt.Axis(grid=True, tickCount=5))
+    x = alt.X("low:Q", title=title, axis=alt.Axis(grid=True, tickCount=4))
     zero = alt.Chart(alt.InlineData([{"zero": 0}])).mark_rule(color=MUTED, aria=False)
     return alt.layer(
         zero.encode(x="zero:Q"),

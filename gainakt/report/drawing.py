@@ -52,6 +52,9 @@ THEME: dict[str, Any] = {
         "labelLimit": 120,
         "titleLimit": 260,
         "titlePadding": 6,
+        # a page's letters may be wider than those that figures are laid out with
+        "labelOverlap": True,
+        "labelSeparation": 8,
     },
     "axisY": {"domain": False, "ticks": False},
     "axisX": {"grid": False},

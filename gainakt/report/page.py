@@ -118,14 +118,14 @@ def _predictions(m: Material) -> Section:
         Panel(
             "calibration",
             "Calibration",
-            " ".join(words.calibration(split) for split in m.splits),
+            words.calibration(m.splits),
             calibration_figure(curves),
             [row for curve in curves for row in curve.rows()],
         ),
         Panel(
             "roc",
             "ROC curve",
-            " ".join(words.roc(split) for split in m.splits),
+            words.roc(m.splits),
             roc_figure(corners),
             [row for curve in corners for row in curve.rows()],
         ),

@@ -11,7 +11,8 @@ from typing import Any
 from gainakt.evaluation.calibration import Calibration
 from gainakt.evaluation.explanation import ExplainedPrediction
 from gainakt.experiment.folder import COMPLETED, INTERRUPTED, RUNNING
-from gainakt.report.material import Epochs, Material, Skill, Split, Students
+from gainakt.report.asking import Students
+from gainakt.report.material import Epochs, Material, Skill, Split
 from gainakt.report.students import StudentTrace
 
 OF_SPLIT = {"valid": "validation", "test": "test"}
@@ -160,24 +161,30 @@ def loss_shares(epochs: Epochs, terms: Sequence[str]) -> str:
     return said + ". “main” is the prediction itself."
 
 
-def calibration(split: Split) -> str:
+def calibration(splits: Sequence[Split]) -> str:
     """Say how far stated probabilities are off."""
-    error = Calibration(split.answer, split.probability).error()
+    errors = [
+        f"{Calibration(s.answer, s.probability).error() * 100:.1f} percentage points on average "
+        f"among {s.metrics['targets']:,} answers of {OF_SPLIT[s.name]} students"
+        for s in splits
+    ]
     return (
-        f"Among {split.metrics['targets']:,} answers of {OF_SPLIT[split.name]} students, a stated "
-        f"probability is off by {error * 100:.1f} percentage points on average (expected "
-        "calibration error). Each dot is a tenth of the predictions; on the dashed line, "
-        "“70%” would come true in 70% of the cases."
+        f"A stated probability is off by {listed(errors)} (expected calibration error). Each dot "
+        "is a tenth of the predictions; on the dashed line, “70%” would come true in 70% of the "
+        "cases."
     )
 
 
-def roc(split: Split) -> str:
+def roc(splits: Sequence[Split]) -> str:
     """Say what the AUC means."""
-    auc = split.metrics["auc"]
+    shares = [
+        f"{percent(s.metrics['auc'])} of the cases among {OF_SPLIT[s.name]} students (AUC "
+        f"{number(s.metrics['auc'])})"
+        for s in splits
+    ]
     return (
-        f"Given one right and one wrong answer of {OF_SPLIT[split.name]} students, the model rates "
-        f"the right one higher in {percent(auc)} of the cases: AUC {number(auc)}. "
-        "The dashed line is guessing."
+        "Given one answer that was right and one that was wrong, the model rates the right one "
+        f"higher in {listed(shares)}. The dashed line is guessing."
     )
 
 
