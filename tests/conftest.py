@@ -136,6 +136,49 @@ def _trained(factory: pytest.TempPathFactory, data: Path, **parameters: object) 
     return folder
 
 
+EVIL = "<script>alert(1)</script>"
+LONG = "fractions of " * 40 + "a whole"
+
+
+@pytest.fixture(scope="session")
+def strange_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch of GainSum on skills and students of strange names."""
+    import numpy as np
+    import pyarrow as pa
+
+    from gainakt.cli import main
+    from gainakt.data.writing import write_dataset
+
+    skills = [EVIL, LONG, "Brüche · 分数 \N{THUMBS UP SIGN}", "a\"b'&c", "=1+1"]
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"s{student}<b>", order, skills[int(rng.integers(5))], int(rng.integers(2)), student % 3)
+        for student in range(30)
+        for order in range(15)
+    ]
+    names = ("student_id", "order", "skill_id", "correct", "fold")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    out = tmp_path_factory.mktemp("strange")
+    data = write_dataset(
+        out / "data",
+        [pa.table(columns)],
+        name="<i>strange</i>",
+        reader="test",
+        split_method="by hand",
+        sources=[],
+        filters=[],
+        options={},
+    )
+    command = tiny_command(
+        data.path, out / "runs", config="gainsum", epochs=1, num_encoder_blocks=None
+    )
+    with pytest.raises(SystemExit) as leaving:
+        main([*command, "--quiet"])
+    assert not leaving.value.code
+    (folder,) = (out / "runs").iterdir()
+    return folder
+
+
 @pytest.fixture
 def run_copy(finished_run: Path, tmp_path: Path) -> Path:
     """A copy of the finished run in another place, to be damaged."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import Outcome, tiny_command
+from conftest import EVIL, LONG, Outcome, tiny_command
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
@@ -26,9 +26,6 @@ from gainakt.report import words
 from gainakt.report.comparison import write_comparison
 from gainakt.report.drawing import NAMES, PAPER
 from gainakt.report.page import write_report
-
-EVIL = "<script>alert(1)</script>"
-LONG = "fractions of " * 40 + "a whole"
 
 
 class Page(HTMLParser):
@@ -306,44 +303,6 @@ def test_gainsum_has_an_explanation_that_sums_and_no_loss_shares(
     terms = [float(r["contribution"]) for r in table(tmp_path / "page" / "one_prediction.csv")]
     logit, prior = (float(text.replace("\N{MINUS SIGN}", "-")) for text in said.groups())
     assert prior + sum(terms) == pytest.approx(logit, abs=0.011)
-
-
-@pytest.fixture(scope="module")
-def strange_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One epoch of DKT on skills and students of strange names."""
-    import pyarrow as pa
-
-    from gainakt.cli import main
-    from gainakt.data.writing import write_dataset
-
-    skills = [EVIL, LONG, "Brüche · 分数 \N{THUMBS UP SIGN}", "a\"b'&c", "=1+1"]
-    rng = np.random.default_rng(0)
-    rows = [
-        (f"s{student}<b>", order, skills[int(rng.integers(5))], int(rng.integers(2)), student % 3)
-        for student in range(30)
-        for order in range(15)
-    ]
-    names = ("student_id", "order", "skill_id", "correct", "fold")
-    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-    out = tmp_path_factory.mktemp("strange")
-    data = write_dataset(
-        out / "data",
-        [pa.table(columns)],
-        name="<i>strange</i>",
-        reader="test",
-        split_method="by hand",
-        sources=[],
-        filters=[],
-        options={},
-    )
-    command = tiny_command(
-        data.path, out / "runs", config="gainsum", epochs=1, num_encoder_blocks=None
-    )
-    with pytest.raises(SystemExit) as leaving:
-        main([*command, "--quiet"])
-    assert not leaving.value.code
-    (folder,) = (out / "runs").iterdir()
-    return folder
 
 
 def test_names_from_data_are_text_whatever_they_say(strange_run: Path, tmp_path: Path) -> None:

@@ -86,19 +86,24 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(
-    finished_run: Path, gainsum_run: Path, tmp_path_factory: pytest.TempPathFactory
+    finished_run: Path,
+    gainsum_run: Path,
+    strange_run: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
-    """A run's page, and one that compares two runs."""
+    """Pages of runs, one of them on data with strange names, and one that compares two."""
     place = tmp_path_factory.mktemp("pages")
     runs = RunFolder(finished_run), RunFolder(gainsum_run)
     return {
-        "run": write_report(runs[1], place / "run.html"),
+        "run": write_report(runs[0], place / "run.html"),
+        "sums": write_report(runs[1], place / "sums.html"),
+        "strange": write_report(RunFolder(strange_run), place / "strange.html"),
         "comparison": write_comparison(runs, place / "comparison.html"),
     }
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("which", ["run", "comparison"])
+@pytest.mark.parametrize("which", ["run", "sums", "strange", "comparison"])
 def test_a_page_is_whole(browser: Any, pages: dict[str, Path], which: str, view: str) -> None:
     width, scheme, medium = VIEWS[view]
     path = pages[which]

@@ -133,7 +133,7 @@ def _curve(explained: ExplainedPrediction, step: float) -> Figure:
     mastery = alt.Y(
         "mastery:Q",
         scale=alt.Scale(domain=[0, 1]),
-        title=f"mastery of {explained.skill}",
+        title=f"mastery of {_short(explained.skill)}",
         axis=alt.Axis(values=[0, 0.5, 1]),
     )
     base = alt.Chart(_values(explained)).encode(x=_steps(shown=last), y=mastery)
@@ -144,6 +144,10 @@ def _curve(explained: ExplainedPrediction, step: float) -> Figure:
     ).properties(width=alt.Step(step), height=140)
 
 
+def _short(name: str, limit: int = 14) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
 def _gains(explained: ExplainedPrediction, step: float) -> Figure:
     # gains that are all but zero shall not fill the axis
     highest = max(0.01, *(answer.gain or 0.0 for answer in explained.past), 0.0)
@@ -151,7 +155,7 @@ def _gains(explained: ExplainedPrediction, step: float) -> Figure:
     gain = alt.Y(
         "gain:Q",
         scale=alt.Scale(domain=[lowest, highest]),
-        title=f"gain on {explained.skill}",
+        title="gain on it",
         axis=alt.Axis(tickCount=3),
     )
     return (

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from gainakt.report.drawing import BLUE, GRID, INK, PAPER, Figure
 
 CELL = 20
+# Names longer than this are cut in a figure, and a page's letters may be wider than planned.
+LONG_NAME, ROOM = 14, 170
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,7 @@ def mastery_map(trace: StudentTrace) -> Figure:
             "skill:N",
             sort=trace.skills,
             title=None,
-            axis=alt.Axis(labelLimit=130),
+            axis=alt.Axis(labelLimit=130, minExtent=_room(trace.skills)),
         ),
     )
     fill = base.mark_rect(fill=BLUE, stroke=GRID, strokeWidth=1).encode(
@@ -93,3 +95,7 @@ def mastery_map(trace: StudentTrace) -> Figure:
             shape="cross", angle=45, size=95, **mark
         ),
     ).properties(width=alt.Step(CELL), height=alt.Step(CELL))
+
+
+def _room(names: list[str]) -> int:
+    return ROOM if max(map(len, names)) > LONG_NAME else 0
