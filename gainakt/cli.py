@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +21,7 @@ from gainakt.config import FILLED_BY_RUN, GROUPS, load_config, parameters
 from gainakt.errors import GainaktError
 
 if TYPE_CHECKING:
+    from gainakt.experiment.console import RunConsole
     from gainakt.experiment.folder import RunFolder
 
 OUT = Path("experiments")
@@ -35,6 +37,9 @@ app = App(
 Quiet = Annotated[bool, Parameter(negative=(), help="Print no progress.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as JSON.")]
 Run = Annotated[str, Parameter(help="Experiment folder, or the start of its name in experiments/.")]
+NoReport = Annotated[
+    bool, Parameter(name="--no-report", negative=(), help="Draw no report.html at the end.")
+]
 DataFolder = Annotated[
     Path | None, Parameter(help="Prepared data set in place of the one the run recorded.")
 ]
@@ -254,6 +259,7 @@ def train(
         Path | None, Parameter(help="Prepared data set; without it, simulated students.")
     ] = None,
     out: Annotated[Path, Parameter(help="Where experiment folders are made.")] = OUT,
+    no_report: NoReport = False,
     quiet: Quiet = False,
     as_json: Json = False,
     overrides: dict[str, Any],
@@ -275,10 +281,23 @@ def train(
             now=datetime.now(UTC),
             console=console,
         )
+        if result.completed and not no_report:
+            _draw_report(result.folder, console)
     _print_result(
         {"folder": str(result.folder.path), **result.results}, as_json, result.folder.path
     )
     return 0 if result.completed else 130
+
+
+def _draw_report(folder: RunFolder, console: RunConsole) -> None:
+    """Draw a finished run; whatever goes wrong with a picture, the run is whole and stays so."""
+    with suppress(GainaktError):  # of the log, when the disk is full
+        try:
+            from gainakt.report.page import write_report
+
+            console.say(f"report: {write_report(folder)}")
+        except Exception as error:
+            console.say(f"no report ({error}); once mended: gainakt report {folder.path}")
 
 
 def _print_result(values: dict[str, Any], as_json: bool, line: object) -> None:
@@ -393,7 +412,12 @@ def explain(
 
 @app.command
 def resume(
-    run: Run, *, data: DataFolder = None, quiet: Quiet = False, as_json: Json = False
+    run: Run,
+    *,
+    data: DataFolder = None,
+    no_report: NoReport = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> int:
     """Continue a run that was stopped, as if it never had been.
 
@@ -405,6 +429,8 @@ def resume(
     folder = _find(run)
     with RunConsole(quiet) as console:
         result = resume_run(folder, datetime.now(UTC), console, data)
+        if result is not None and result.completed and not no_report:
+            _draw_report(folder, console)
     values = {"folder": str(folder.path), **(result.results if result else {"resumed": False})}
     _print_result(values, as_json, folder.path)
     return 0 if result is None or result.completed else 130
@@ -498,6 +524,37 @@ def compare(
         }
         print(forms[form](), end="")
     return 1 if different else 0
+
+
+@app.command
+def report(
+    *runs: Run,
+    out: Annotated[
+        Path | None, Parameter(help="HTML file to write; figures go into a folder beside it.")
+    ] = None,
+    data: DataFolder = None,
+    as_json: Json = False,
+) -> int:
+    """Draw a run as one HTML page that needs no network, or compare several runs on one.
+
+    One run's page goes into its folder, as `gainakt train` leaves it; that of several runs or
+    groups becomes comparison.html. For example:
+    `gainakt report experiments/20260101_120000_gainakt2exp_run`.
+    """
+    if not runs:
+        raise GainaktError("report needs a run, or several to compare")
+    from gainakt.report.comparison import write_comparison
+    from gainakt.report.page import write_report
+
+    folders = [_find(run) for run in runs]
+    if len(folders) == 1 and folders[0].config.is_file():
+        page = write_report(folders[0], out, data)
+    elif data is not None:
+        raise GainaktError("--data goes with the report of a single run")
+    else:
+        page = write_comparison(folders, out)
+    _print_result({"report": str(page)}, as_json, page)
+    return 0
 
 
 @app.command

@@ -81,7 +81,8 @@ def tiny_command(data: Path, out: Path, **parameters: object) -> list[str]:
     """The words after `gainakt` that train a tiny model; `parameters` come on top, None drops."""
     chosen = {name: value for name, value in (TINY | parameters).items() if value is not None}
     flags = [f"--{name}={value}" for name, value in chosen.items()]
-    return ["train", f"--data={data}", f"--out={out}", *flags]
+    # most tests look at the run, and drawing it takes longer than training it
+    return ["train", f"--data={data}", f"--out={out}", *flags, "--no-report"]
 
 
 @pytest.fixture
@@ -132,6 +133,49 @@ def _trained(factory: pytest.TempPathFactory, data: Path, **parameters: object) 
             main()
     assert not leaving.value.code
     (folder,) = out.iterdir()
+    return folder
+
+
+EVIL = "<script>alert(1)</script>"
+LONG = "fractions of " * 40 + "a whole"
+
+
+@pytest.fixture(scope="session")
+def strange_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch of GainSum on skills and students of strange names."""
+    import numpy as np
+    import pyarrow as pa
+
+    from gainakt.cli import main
+    from gainakt.data.writing import write_dataset
+
+    skills = [EVIL, LONG, "Brüche · 分数 \N{THUMBS UP SIGN}", "a\"b'&c", "=1+1"]
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"s{student}<b>", order, skills[int(rng.integers(5))], int(rng.integers(2)), student % 3)
+        for student in range(30)
+        for order in range(15)
+    ]
+    names = ("student_id", "order", "skill_id", "correct", "fold")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    out = tmp_path_factory.mktemp("strange")
+    data = write_dataset(
+        out / "data",
+        [pa.table(columns)],
+        name="<i>strange</i>",
+        reader="test",
+        split_method="by hand",
+        sources=[],
+        filters=[],
+        options={},
+    )
+    command = tiny_command(
+        data.path, out / "runs", config="gainsum", epochs=1, num_encoder_blocks=None
+    )
+    with pytest.raises(SystemExit) as leaving:
+        main([*command, "--quiet"])
+    assert not leaving.value.code
+    (folder,) = (out / "runs").iterdir()
     return folder
 
 

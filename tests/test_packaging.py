@@ -64,6 +64,8 @@ def test_the_wheel_holds_code_configurations_and_templates(wheel: Path) -> None:
         assert str(path.relative_to(ROOT)) in names
     assert {f"gainakt/configs/{path.name}" for path in CONFIGS} <= names
     assert {"gainakt/py.typed", "gainakt/experiment/readme.md.jinja"} <= names
+    for path in (ROOT / "gainakt" / "report").iterdir():
+        assert path.is_dir() or str(path.relative_to(ROOT)) in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "docs", "bench"))]
 

@@ -33,6 +33,25 @@ def auc(answers: Array, scores: FloatArray) -> float:
     return (rank_sum - n_right * (n_right + 1) / 2) / (n_right * n_wrong)
 
 
+def roc_curve(answers: Array, scores: FloatArray, points: int = 200) -> list[tuple[float, float]]:
+    """Return the ROC curve as (false positive rate, true positive rate), thinned out.
+
+    Args:
+        answers: (n,) of 0 and 1, both present.
+        scores: (n,), larger for a likelier 1.
+        points: corners to keep besides the two ends, evenly over the answers.
+    """
+    order = np.argsort(-scores, kind="stable")
+    right, ordered = answers[order].astype(np.float64), scores[order]
+    # equal scores are one corner: no threshold parts them
+    corners = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    chosen = np.unique(np.linspace(0, len(corners) - 1, min(points, len(corners))).astype(int))
+    corners = corners[chosen]
+    found, passed = np.cumsum(right)[corners], np.cumsum(1 - right)[corners]
+    rates = zip(passed / passed[-1], found / found[-1], strict=True)
+    return [(0.0, 0.0), *((float(x), float(y)) for x, y in rates)]
+
+
 def accuracy(answers: Array, probabilities: FloatArray) -> float:
     """Share of answers predicted on the right side of 0.5 (0.5 itself counts as right)."""
     return float(((probabilities >= 0.5) == answers.astype(bool)).mean())

@@ -218,17 +218,19 @@ def _largest_weight_difference(a: RunFolder, b: RunFolder) -> float | None:
 
 def _settings(a: RunFolder, b: RunFolder) -> dict[str, tuple[Any, Any]]:
     """Parameters and data that differ between two runs."""
-    of_a, of_b = flatten(recorded_config(a)), flatten(recorded_config(b))
+    return {name: (values[0], values[1]) for name, values in differing_settings([a, b]).items()}
+
+
+def differing_settings(runs: Sequence[RunFolder]) -> dict[str, list[Any]]:
+    """Return the parameters and data in which runs differ, with each run's value."""
+    settings = [flatten(recorded_config(run)) for run in runs]
     about = {*FILLED_BY_RUN, "short_title", "purpose"}
-    differing = {
-        name: (of_a.get(name), of_b.get(name))
-        for name in {**of_a, **of_b}
-        if name not in about and of_a.get(name) != of_b.get(name)
-    }
-    data = [read_json(run.data)["manifest"]["interactions_sha256"] for run in (a, b)]
-    if data[0] != data[1]:
-        differing["data (interactions_sha256)"] = (data[0], data[1])
-    return differing
+    names = {name: None for of_run in settings for name in of_run if name not in about}
+    found = {name: [of_run.get(name) for of_run in settings] for name in names}
+    found["data (interactions_sha256)"] = [
+        read_json(run.data)["manifest"]["interactions_sha256"] for run in runs
+    ]
+    return {n: values for n, values in found.items() if any(v != values[0] for v in values)}
 
 
 def environment_differences(a: RunFolder, b: RunFolder) -> dict[str, tuple[Any, Any]]:

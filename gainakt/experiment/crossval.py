@@ -246,11 +246,12 @@ class _Experiment:
         run = self.run_of(cell)
         if run is None:
             words = ["train", "--config", str(self.parent / _COMMON), "--out", str(self.parent)]
+            words += ["--no-report"]
             words += [f"--fold={cell.fold}", f"--test_fold={cell.test_fold}"]
             words += [f"--seed={cell.seed}", f"--threads={threads}"]
             words += [f"--short_title={cell.title(self.config)}"]
         elif not _trained(run):
-            words = ["resume", str(run.path)]
+            words = ["resume", str(run.path), "--no-report"]
         else:
             words = ["evaluate", str(run.path), "--split", "test"]
         environment = dict(os.environ)

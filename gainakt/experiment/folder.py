@@ -48,6 +48,9 @@ TRAJECTORY_KEYS = (
     "events",
 )
 
+# Where the report of several runs goes, beside no single one of them.
+COMPARISON_PAGE = "comparison.html"
+
 RUNNING, INTERRUPTED, FAILED, COMPLETED = "running", "interrupted", "failed", "completed"
 
 
@@ -177,6 +180,11 @@ class RunFolder:
         """README.md: for a reader."""
         return self.path / "README.md"
 
+    @property
+    def report(self) -> Path:
+        """report.html: the run on one page; its figures and their numbers lie in report/ beside."""
+        return self.path / "report.html"
+
     def evaluation(self, split: str) -> Path:
         """Metrics of an evaluated split; `test_on_NAME` where the data are not the run's own."""
         return self.path / f"evaluation_{split}.json"
@@ -218,6 +226,11 @@ class RunFolder:
         if missing:
             raise ExperimentError(f"{self.metrics.name} lacks the column {missing[0]}")
         return list(reader)
+
+
+def figures_beside(page: Path) -> Path:
+    """Return the folder of a page's figures: `report/` for `report.html`."""
+    return page.with_suffix("")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,0 +1,108 @@
+"""Asking a run's best model about a few students."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gainakt.data.batches import chunk_sequences
+from gainakt.errors import DataError
+from gainakt.evaluation.consistency import first_pieces
+from gainakt.evaluation.explanation import ExplainedPrediction, explain_prediction
+from gainakt.evaluation.readout import read_mastery
+from gainakt.experiment.opening import OpenRun
+from gainakt.report.students import StudentTrace
+from gainakt.training.accelerate import precision
+
+# Histories of these lengths fit into a figure and have something to show.
+SHOWN_ANSWERS = (10, 40)
+SHOWN_STUDENTS = 3
+SHOWN_SKILLS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Students:
+    """A few validation students, lowest share of right answers first, and one's last prediction."""
+
+    traces: list[StudentTrace]
+    explained: ExplainedPrediction
+
+
+def ask_students(run: OpenRun) -> Students:
+    """Read the mastery of three validation students, and take the middle one's last answer apart.
+
+    Of those whose history fits a figure they are the ones with the lowest, the middle and the
+    highest share of right answers.
+    """
+    config, dataset = run.checkpoint.config, run.dataset
+    model = run.checkpoint.model().to(run.device)
+    context = precision(config, run.device)
+    everyone = dataset.students("valid", config.data.fold, config.data.test_fold)
+    chosen = _three_of(everyone, dataset.offsets, dataset.responses)
+    pieces = chunk_sequences(dataset, chosen, config.model.seq_len)
+    pieces = pieces.take(first_pieces(pieces))
+    middle = int(chosen[len(chosen) // 2])
+    last = int(dataset.offsets[middle + 1] - dataset.offsets[middle]) - 1
+    explained = explain_prediction(
+        model,
+        dataset,
+        middle,
+        last,
+        int(dataset.skills[dataset.offsets[middle] + last]),
+        config.model.seq_len,
+        run.device,
+        context,
+    )
+    mastery = read_mastery(model, pieces, run.device, precision=context)
+    if mastery is None:
+        return Students([], explained)
+    parts = np.split(mastery, np.cumsum(pieces.lengths)[:-1])
+    traces = []
+    for student, start, part in zip(pieces.students, pieces.starts, parts, strict=True):
+        rows = slice(start, start + len(part))
+        skills, responses = dataset.skills[rows], dataset.responses[rows]
+        traces.append(
+            _trace(dataset.student_ids[student], part, skills, responses, dataset.skill_ids)
+        )
+    return Students(sorted(traces, key=lambda trace: float(trace.right.mean())), explained)
+
+
+def _three_of(
+    students: npt.NDArray[np.int64], offsets: npt.NDArray[Any], responses: npt.NDArray[Any]
+) -> npt.NDArray[np.int64]:
+    counts = offsets[students + 1] - offsets[students]
+    least, most = SHOWN_ANSWERS
+    fitting = students[(counts >= least) & (counts <= most)]
+    if not len(fitting):
+        fitting = students[counts >= 3]
+    if not len(fitting):
+        raise DataError("no validation student has 3 answers or more")
+    share = np.array([responses[offsets[s] : offsets[s + 1]].mean() for s in fitting.tolist()])
+    ordered = fitting[np.argsort(share, kind="stable")]
+    places = np.linspace(0, len(ordered) - 1, min(SHOWN_STUDENTS, len(ordered))).round()
+    chosen: npt.NDArray[np.int64] = ordered[places.astype(np.int64)]
+    return chosen
+
+
+def _trace(
+    student: str,
+    mastery: npt.NDArray[np.float32],
+    skills: npt.NDArray[Any],
+    responses: npt.NDArray[Any],
+    names: tuple[str, ...],
+) -> StudentTrace:
+    practised, count = np.unique(skills, return_counts=True)
+    kept = practised[np.argsort(-count, kind="stable")][:SHOWN_SKILLS]
+    # in the order in which the student met them
+    kept = np.array(sorted(kept.tolist(), key=skills.tolist().index))
+    place = {code: i for i, code in enumerate(kept.tolist())}
+    return StudentTrace(
+        student=student,
+        skills=[names[code] for code in kept],
+        mastery=mastery[:, kept],
+        asked=np.array([place.get(code, -1) for code in skills.tolist()]),
+        right=responses.astype(bool),
+    )
