@@ -1,28 +1,53 @@
 """What `make docs` does to the pages besides: mkdocs calls these functions, see mkdocs.yml.
 
-Pages stay plain Markdown that reads well where it lies; the site gets links from the names of
-functions to their docstrings, figures that follow its light and dark, and the notebook with what
-it prints.
+Pages stay plain Markdown that reads well where it lies. The site gets links from the names of
+functions to their docstrings, figures that follow its light and dark, the notebook with what it
+shows, and the two pages that lie beside the code.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+import tempfile
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
 
 DOCS = Path(__file__).parent
-ROOT = DOCS.parent
+NOTEBOOK = "notebooks/from_data_to_explanation.ipynb"
+BESIDE_THE_CODE = ("CONTRIBUTING.md", "CHANGELOG.md")
 
 _FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"(?<!\[)`(gainakt\.[a-z]\w*\.[\w.]+)`")
 _FIGURE = re.compile(r"^!\[(?P<words>[^\]]+)\]\((?P<path>figures/\w+\.svg)\)$", re.MULTILINE)
 
+_command = "build"
+
+
+def on_startup(*, command: Literal["build", "gh-deploy", "serve"], **_: Any) -> None:
+    """Remember whether pages are only looked at while they are written."""
+    global _command
+    _command = command
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the pages that are not Markdown, or not in this folder."""
+    files.append(File.generated(config, _page(NOTEBOOK), content=_notebook()))
+    for name in BESIDE_THE_CODE:
+        text = (DOCS.parent / name).read_text(encoding="utf-8")
+        text = re.sub(r"\[([^\]]+)\]\(README\.md\)", r"\1", text)
+        files.append(File.generated(config, name.lower(), content=text))
+    return files
+
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Link names of the package to their docstrings, and put figures into the page."""
+    """Turn what is plain in Markdown into what the site has for it."""
     return _outside_code(lambda text: _with_figures(_with_links(text)), markdown)
 
 
@@ -33,11 +58,14 @@ def _outside_code(change: Callable[[str], str], markdown: str) -> str:
 
 
 def _with_links(text: str) -> str:
+    text = text.replace(f"({NOTEBOOK})", f"({_page(NOTEBOOK)})")
+    for name in BESIDE_THE_CODE:
+        text = text.replace(f"(../{name})", f"({name.lower()})")
     return _NAME.sub(r"[`\1`][]", text)
 
 
 def _with_figures(text: str) -> str:
-    """An image of its own follows the system's colours; in the page it follows the page's."""
+    """A figure that is an image follows the system's colours; in the page it follows the page's."""
 
     def drawn(found: re.Match[str]) -> str:
         svg = (DOCS / found["path"]).read_text(encoding="utf-8")
@@ -52,3 +80,47 @@ def _with_figures(text: str) -> str:
         return f'<div class="figure-box">\n{svg}</div>'
 
     return _FIGURE.sub(drawn, text)
+
+
+def _page(notebook: str) -> str:
+    return str(Path(notebook).with_suffix(".md"))
+
+
+def _notebook() -> str:
+    """The notebook as Markdown; run, unless pages are only looked at while they are written."""
+    import nbformat
+    from nbconvert import MarkdownExporter
+
+    book = nbformat.read(DOCS / NOTEBOOK, as_version=4)
+    if _command != "serve":
+        execute(book)
+    text, _ = MarkdownExporter().from_notebook_node(book)
+    heading, _, rest = text.partition("\n\n")
+    download = f"[This notebook as a file]({Path(NOTEBOOK).name}), to run it yourself."
+    return f"{heading}\n\n{download}\n\n{_plain_tables(rest)}"
+
+
+def execute(book: Any) -> None:
+    """Run a notebook from top to bottom; its outputs are then in it.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell fails.
+    """
+    from nbclient import NotebookClient
+
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(
+            book,
+            timeout=600,
+            kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],
+            resources={"metadata": {"path": folder}},
+        ).execute(env={**os.environ, "PATH": programs, "TMPDIR": folder})
+
+
+def _plain_tables(text: str) -> str:
+    """Let tables of a notebook look as all tables of the site do."""
+    text = re.sub(r"<style>.*?</style>\n?", "", text, flags=re.DOTALL)
+    text = re.sub(r"<small>.*?</small>", "", text)
+    return text.replace('<table border="1" class="dataframe">', "<table>")
