@@ -38,7 +38,9 @@ def on_startup(*, command: Literal["build", "gh-deploy", "serve"], **_: Any) -> 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the pages that are not Markdown, or not in this folder."""
-    files.append(File.generated(config, _page(NOTEBOOK), content=_notebook()))
+    folder = Path(NOTEBOOK).parent
+    for name, content in _notebook().items():
+        files.append(File.generated(config, str(folder / name), content=content))
     for name in BESIDE_THE_CODE:
         text = (DOCS.parent / name).read_text(encoding="utf-8")
         text = re.sub(r"\[([^\]]+)\]\(README\.md\)", r"\1", text)
@@ -86,18 +88,23 @@ def _page(notebook: str) -> str:
     return str(Path(notebook).with_suffix(".md"))
 
 
-def _notebook() -> str:
-    """The notebook as Markdown; run, unless pages are only looked at while they are written."""
+def _notebook() -> dict[str, str | bytes]:
+    """The notebook as Markdown, and its pictures, by their names.
+
+    It is run, unless pages are only looked at while they are written.
+    """
     import nbformat
     from nbconvert import MarkdownExporter
 
     book = nbformat.read(DOCS / NOTEBOOK, as_version=4)
     if _command != "serve":
         execute(book)
-    text, _ = MarkdownExporter().from_notebook_node(book)
+    text, resources = MarkdownExporter().from_notebook_node(book)
     heading, _, rest = text.partition("\n\n")
-    download = f"[This notebook as a file]({Path(NOTEBOOK).name}), to run it yourself."
-    return f"{heading}\n\n{download}\n\n{_plain_tables(rest)}"
+    file = Path(NOTEBOOK)
+    download = f"[This notebook as a file]({file.name}), to run it yourself."
+    page = f"{heading}\n\n{download}\n\n{_plain_tables(rest)}"
+    return {file.with_suffix(".md").name: page, **resources["outputs"]}
 
 
 def execute(book: Any) -> None:
@@ -113,6 +120,7 @@ def execute(book: Any) -> None:
         NotebookClient(
             book,
             timeout=600,
+            coalesce_streams=True,
             kernel_name="python3",
             extra_arguments=["--log-level=ERROR"],
             resources={"metadata": {"path": folder}},
