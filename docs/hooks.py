@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 DOCS = Path(__file__).parent
@@ -24,8 +25,15 @@ NOTEBOOK = "notebooks/from_data_to_explanation.ipynb"
 BESIDE_THE_CODE = ("CONTRIBUTING.md", "CHANGELOG.md")
 
 _FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)$", re.MULTILINE | re.DOTALL)
-_NAME = re.compile(r"(?<!\[)`(gainakt\.[a-z]\w*\.[\w.]+)`")
+_NAME = re.compile(r"(?<!\[)`(gainakt\.[\w.]+)`")
 _FIGURE = re.compile(r"^!\[(?P<words>[^\]]+)\]\((?P<path>figures/\w+\.svg)\)$", re.MULTILINE)
+
+# what a browser fetches by itself: not the links that a reader may follow
+_FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source)\b[^>]*?\bsrc=["']?(?:https?:)?//[^"' >]+"""
+    r"""|<link\b(?![^>]*\brel=["']?canonical)[^>]*?\bhref=["']?(?:https?:)?//[^"' >]+"""
+    r"""|(?:@import|url\()\s*["']?(?:https?:)?//[^"')]+"""
+)
 
 _command = "build"
 
@@ -51,6 +59,18 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Turn what is plain in Markdown into what the site has for it."""
     return _outside_code(lambda text: _with_figures(_with_links(text)), markdown)
+
+
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """Refuse a site that would fetch anything from elsewhere: it must be whole without a network.
+
+    Raises:
+        PluginError: it would.
+    """
+    pages = [p for p in Path(config.site_dir).rglob("*") if p.suffix in (".html", ".css")]
+    found = {hit for page in pages for hit in _FETCHED.findall(page.read_text(encoding="utf-8"))}
+    if found:
+        raise PluginError("the site would fetch from elsewhere:\n" + "\n".join(sorted(found)))
 
 
 def _outside_code(change: Callable[[str], str], markdown: str) -> str:

@@ -70,7 +70,9 @@ def test_the_examples_run(
             said = f"{command}\n{done.out}{done.err}"
             if command.startswith("gainakt check"):
                 # an uninstalled copy of the code need not be in a git repository
-                assert re.fullmatch(r"(✅ .*\n|❌ Git commit & branch recorded: .*\n){10}", done.out)
+                assert re.fullmatch(
+                    r"(✅ .*\n|❌ Git commit & branch recorded: .*\n){10}", done.out
+                )
             else:
                 assert done.code == (1 if command == FAILING else 0), said
             if command.startswith("gainakt train"):

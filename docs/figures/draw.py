@@ -81,7 +81,8 @@ class Drawing:
         angle = math.atan2(y - y0, x - x0)
         self.line(*points[:-1], (x - 5 * math.cos(angle), y - 5 * math.sin(angle)))
         wings = [
-            (x - 8 * math.cos(angle + turn), y - 8 * math.sin(angle + turn)) for turn in (0.45, -0.45)
+            (x - 8 * math.cos(angle + turn), y - 8 * math.sin(angle + turn))
+            for turn in (0.45, -0.45)
         ]
         corners = " L".join(f"{a:.1f} {b:.1f}" for a, b in [(x, y), *wings])
         self.parts.append(f'<path d="M{corners} Z" class="head"/>')
@@ -178,7 +179,14 @@ def gainakt2exp() -> Drawing:
     d.text(576, 232, "times", "soft", "start")
     d.arrow((190, 172), (190, 214))
     d.arrow((415, 172), (415, 214))
-    d.box(105, 214, 395, 46, "Attention, backwards only", "queries, keys: context; values: value stream")
+    d.box(
+        105,
+        214,
+        395,
+        46,
+        "Attention, backwards only",
+        "queries, keys: context; values: value stream",
+    )
     d.arrow((190, 260), (190, 288))
     d.arrow((415, 260), (415, 288))
     d.text(200, 279, "a", "soft", "start")
@@ -198,8 +206,25 @@ def gainakt2exp() -> Drawing:
     d.arrow((415, 430), (415, 456))
     d.line((415, 430), (195, 430))
     d.arrow((195, 430), (195, 456))
-    d.box(40, 456, 230, 64, "Prediction", "context, value, skill asked next:", "log-odds of a right answer")
-    d.box(330, 456, 170, 64, "Gains, one a skill", "g = relu(W value),", "never negative", look="for-panel")
+    d.box(
+        40,
+        456,
+        230,
+        64,
+        "Prediction",
+        "context, value, skill asked next:",
+        "log-odds of a right answer",
+    )
+    d.box(
+        330,
+        456,
+        170,
+        64,
+        "Gains, one a skill",
+        "g = relu(W value),",
+        "never negative",
+        look="for-panel",
+    )
     d.arrow((415, 520), (415, 546))
     d.box(325, 546, 180, 54, "Mastery, one a skill", "m = m + 0.1 g, at most 1", look="for-panel")
     d.arrow((240, 392), (240, 412), (290, 412), (290, 573), (325, 573))
@@ -290,9 +315,19 @@ def gainsum_parts() -> Drawing:
     d.line((130, 120), (560, 120))
     d.arrow((130, 120), (130, 144))
     d.arrow((560, 120), (560, 144))
-    d.box(10, 144, 240, 64, "Past answer i", "its key, and two sizes:", "one if right, one if wrong")
+    d.box(
+        10, 144, 240, 64, "Past answer i", "its key, and two sizes:", "one if right, one if wrong"
+    )
     d.box(440, 144, 240, 64, "Skill k asked after step t", "its query, scale and prior")
-    d.box(225, 246, 240, 64, "Share of answer i", "softmax: query and key alike,", "recent, the same skill")
+    d.box(
+        225,
+        246,
+        240,
+        64,
+        "Share of answer i",
+        "softmax: query and key alike,",
+        "recent, the same skill",
+    )
     d.arrow((130, 208), (130, 278), (225, 278))
     d.arrow((560, 208), (560, 278), (465, 278))
     d.text(140, 270, "key", "soft", "start")
