@@ -7,9 +7,10 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test lint format bench docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo "make lint    lint and types alone"
 	@echo "make format  put the code in its canonical form"
 	@echo "make bench   speed and memory, ours and others', the short form: some minutes on two cores"
+	@echo "make docs    build the documentation into site/, running its notebook"
 	@echo "make clean   remove what was built; never touches experiments/"
 
 setup: $(READY)
@@ -60,6 +62,15 @@ bench: $(READY)
 	$(BIN)/python bench/peers.py --models dkt sakt akt_1_block --steps 3
 	$(BIN)/python bench/reference.py --steps 2 --sample 16
 	$(BIN)/python bench/hotspots.py --steps 4
+
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "the documentation is in site/index.html"
+
+$(DOCS_READY): $(READY)
+	@echo "installing what builds the documentation into $(VENV); this is done once"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,6 +12,7 @@ import shutil
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import annotated_types
 import pytest
@@ -24,7 +25,7 @@ from gainakt.experiment.folder import RunFolder
 from gainakt.objectives.constraint import CONSTRAINTS
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 
 INTRODUCTION = """\
@@ -149,6 +150,32 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     assert not missing
     paths = re.findall(r"`((?:gainakt|tests|docs|configs)/[\w./]*[\w/])`", text)
     assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_heading_that_a_page_links_to_exists(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", _prose(page)):
+        target = page if not path else page.parent / path
+        assert anchor in _anchors(target), f"{path}#{anchor}"
+
+
+def _prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", h).strip().lower()) for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_addresses_elsewhere_have_the_form_of_one(page: Path) -> None:
+    """Whether they answer cannot be looked at without a network."""
+    for address in re.findall(r"\]\((\w+:[^)]*)\)", _prose(page)):
+        parts = urlsplit(address)
+        assert parts.scheme == "https" and "." in parts.netloc and " " not in address, address
 
 
 def commands_of(text: str) -> list[list[str]]:

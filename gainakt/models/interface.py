@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from gainakt.data.batches import Batch, IntArray, Sequences, make_batch
 
-# The share of a learning gain that mastery takes up: m_t = min(1, m_{t-1} + 0.1 g_t).
 GAIN_RATE = 0.1
+"""The share of a learning gain that mastery takes up: m_t = min(1, m_{t-1} + 0.1 g_t)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from gainakt.objectives.alignment import (
     batch_correlations,
     performance,
 )
-from gainakt.objectives.constraint import constraint_loss
+from gainakt.objectives.constraint import CONSTRAINTS, constraint_loss
 from gainakt.objectives.refinement import (
     lag_correlations,
     lag_loss,
@@ -156,10 +156,9 @@ def _constraint_weights(
     group = config.interpretability
     if not group.enhanced_constraints:
         return {}
+    fixed = {name: getattr(group, f"{name}_loss_weight") for name in CONSTRAINTS}
     scale = weights.performance_scale
-    return {
-        "non_negative": group.non_negative_loss_weight,
-        "monotonicity": group.monotonicity_loss_weight,
+    return fixed | {
         "mastery_performance": group.mastery_performance_loss_weight * scale,
         "gain_performance": group.gain_performance_loss_weight * scale,
         "sparsity": sparsity,
