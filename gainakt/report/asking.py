@@ -11,8 +11,9 @@ import numpy.typing as npt
 from gainakt.data.batches import chunk_sequences
 from gainakt.errors import DataError
 from gainakt.evaluation.consistency import first_pieces
-from gainakt.evaluation.explanation import ExplainedPrediction, explain_prediction
+from gainakt.evaluation.explanation import ExplainedPrediction
 from gainakt.evaluation.readout import read_mastery
+from gainakt.experiment.explain import explain_answer
 from gainakt.experiment.opening import OpenRun
 from gainakt.report.students import StudentTrace
 from gainakt.training.accelerate import precision
@@ -45,17 +46,7 @@ def ask_students(run: OpenRun) -> Students:
     pieces = chunk_sequences(dataset, chosen, config.model.seq_len)
     pieces = pieces.take(first_pieces(pieces))
     middle = int(chosen[len(chosen) // 2])
-    last = int(dataset.offsets[middle + 1] - dataset.offsets[middle]) - 1
-    explained = explain_prediction(
-        model,
-        dataset,
-        middle,
-        last,
-        int(dataset.skills[dataset.offsets[middle] + last]),
-        config.model.seq_len,
-        run.device,
-        context,
-    )
+    explained = explain_answer(model, config, dataset, middle, None, None, run.device)
     mastery = read_mastery(model, pieces, run.device, precision=context)
     if mastery is None:
         return Students([], explained)
