@@ -111,6 +111,14 @@ def test_numbers_of_the_curves_are_those_of_metrics_epoch(reported: tuple[Path, 
                 assert float(value) == float(whole[column]), (name, column)
 
 
+def test_every_mark_tells_its_number(reported: tuple[Path, Page]) -> None:
+    folder, page = reported
+    for row in table(folder / "metrics_epoch.csv"):
+        for name, column in (("validation", "val_auc"), ("training", "train_auc")):
+            tip = f"{name}, epoch {row['epoch']}: {float(row[column]):.4f}"
+            assert f"<title>{tip}</title>" in page.source
+
+
 def test_numbers_of_the_skills_are_those_of_the_predictions(reported: tuple[Path, Page]) -> None:
     folder, page = reported
     predictions = pq.read_table(folder / "predictions_valid.parquet").to_pydict()
@@ -384,7 +392,9 @@ def test_a_run_beside_itself_differs_in_nothing(finished_run: Path, tmp_path: Pa
     run = RunFolder(finished_run)
     page = Page(write_comparison([run, run], tmp_path / "twice.html"))
     assert "the runs have the same parameters and data" in page.text
-    assert "+0.0000" in page.text and "no difference is shown" in page.text
+    assert (
+        "AUC of B minus that of A: +0.0000" in page.text and "no difference is shown" in page.text
+    )
 
 
 def test_a_folder_of_runs_is_a_page_of_its_own_and_groups_have_means(
@@ -396,6 +406,8 @@ def test_a_folder_of_runs_is_a_page_of_its_own_and_groups_have_means(
     page = write_comparison([RunFolder(group)])
     assert page == group / "report.html"
     assert [row["letter"] for row in table(group / "report" / "runs.csv")] == ["A", "B"]
+    alone = Page(page).text
+    assert "all runs Validation AUC 2" in alone and "minus that of A" not in alone
     both = Page(write_comparison([RunFolder(group), RunFolder(finished_run)], tmp_path / "c.html"))
     assert [row["letter"] for row in table(tmp_path / "c" / "runs.csv")] == ["A", "A", "B"]
     values = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
@@ -62,19 +62,20 @@ def write_comparison(folders: Sequence[RunFolder], path: Path | None = None) -> 
     tables = [Table("runs", [{k: v for k, v in row.items() if k != "checks"} for row in rows])]
     if settings:
         tables.append(Table("settings", settings))
+    # runs that belong together are a sample, not rivals
+    together = len(folders) == 1
     values = {
         "words": words,
         "series": series,
         "rows": rows,
         "columns": _columns(rows),
         "settings": settings,
-        "summaries": [(one, *found) for one in series for found in _summaries(one, rows)],
-        "differences": _differences(series, split),
+        "summaries": _summaries([None] if together else series, rows),
+        "differences": [] if together else _differences(series, split),
         "split": split,
         "failed": [run for run in runs if not all(check.passed for check in run.checks)],
     }
-    default = folders[0] if len(folders) == 1 else None
-    target = path or (default.report if default else Path(COMPARISON_PAGE))
+    target = path or (folders[0].report if together else Path(COMPARISON_PAGE))
     sections = [_curves(series), _predictions(series, split)]
     return write_page(target, "comparison.html.jinja", sections, tables, values)
 
@@ -151,13 +152,18 @@ def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     return {n: title for n, title in TITLES.items() if any(row[n] is not None for row in rows)}
 
 
-def _summaries(one: Series, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, Summary]]:
-    """Mean and spread of a group's figures."""
-    mine = [row for row in rows if row["letter"] == one.letter]
-    for name in ("val_auc", "val_accuracy", "test_auc", "test_accuracy"):
-        values = [row[name] for row in mine]
-        if len(values) > 1 and None not in values:
-            yield TITLES[name], summarise_runs(values)
+def _summaries(
+    groups: Sequence[Series | None], rows: Sequence[dict[str, Any]]
+) -> list[tuple[Series | None, str, Summary]]:
+    """Mean and spread of the figures of each group of several runs; None stands for all runs."""
+    found = []
+    for group in groups:
+        mine = [row for row in rows if group is None or row["letter"] == group.letter]
+        for name in ("val_auc", "val_accuracy", "test_auc", "test_accuracy"):
+            values = [row[name] for row in mine]
+            if len(values) > 1 and None not in values:
+                found.append((group, TITLES[name], summarise_runs(values)))
+    return found
 
 
 def _settings(series: Sequence[Series]) -> list[dict[str, str]]:
@@ -174,12 +180,12 @@ def _settings(series: Sequence[Series]) -> list[dict[str, str]]:
     return rows
 
 
-def _differences(series: Sequence[Series], split: str | None) -> list[tuple[Series, str]]:
+def _differences(series: Sequence[Series], split: str | None) -> list[str]:
     """Say of each series after the first whether its AUC differs, on the same answers."""
     if split is None or len(series) < 2:
         return []
     first, *others = series
-    return [(one, _difference(first, one, split)) for one in others]
+    return [_difference(first, one, split) for one in others]
 
 
 def _difference(first: Series, other: Series, split: str) -> str:

@@ -81,6 +81,7 @@ THEME: dict[str, Any] = {
 
 _SVG = "http://www.w3.org/2000/svg"
 _COLOURED = ("fill", "stroke")
+_PLACES = {"d", "transform", "x", "y", "x2", "y2", "width", "height"}
 
 
 def as_svg(figure: Figure) -> str:
@@ -115,13 +116,15 @@ def for_page(svg: str, label: str) -> str:
             if (colour := NAMES.get(element.get(name, "").lower())) is not None:
                 element.set(name, f"var(--{colour})")
         element.attrib.pop("font-family", None)
+        for name in _PLACES & element.attrib.keys():
+            element.set(name, _rounded(element.attrib[name]))
         if says:
             ElementTree.SubElement(element, f"{{{_SVG}}}title").text = says
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.set("role", "img")
     root.set("aria-label", label)
-    return _shorter(ElementTree.tostring(root, encoding="unicode"))
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def natural_width(svg: str) -> int:
@@ -131,6 +134,6 @@ def natural_width(svg: str) -> int:
     return round(float(found[1]))
 
 
-def _shorter(svg: str) -> str:
+def _rounded(places: str) -> str:
     """Round coordinates to a hundredth: most of a picture's bytes are digits nobody sees."""
-    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", places)

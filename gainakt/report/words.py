@@ -28,7 +28,17 @@ def number(value: float | None, digits: int = 3) -> str:
     """Spell a number with its decimals; nothing where there is none."""
     if value is None or value != value:
         return NONE
-    return f"{value:.{digits}f}".replace("-", MINUS)
+    return _with_minus(f"{value:.{digits}f}")
+
+
+def _with_minus(text: str) -> str:
+    """A true minus, and none before zero."""
+    return text.replace("-", MINUS if text.strip("-+0.%") else "")
+
+
+def short(name: str, limit: int = 60) -> str:
+    """Cut a name that would fill a sentence."""
+    return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
 def percent(share: float) -> str:
@@ -38,7 +48,7 @@ def percent(share: float) -> str:
 
 def signed(value: float, form: str = ".3f") -> str:
     """Spell a number with its sign, a true minus where it is negative."""
-    return f"{value:+{form}}".replace("-", MINUS)
+    return _with_minus(f"{value:+{form}}")
 
 
 def setting(value: Any) -> str:
@@ -237,13 +247,13 @@ def skills(found: Sequence[Skill], split: Split) -> str:
         return f"{whose}; too few answers to say which is hard."
     hardest, easiest = (pick(known, key=lambda skill: skill.share_right) for pick in (min, max))
     said = (
-        f"{whose}. Hardest is {hardest.skill} with {percent(hardest.share_right)} right, easiest "
-        f"{easiest.skill} with {percent(easiest.share_right)}"
+        f"{whose}. Hardest is {short(hardest.skill)} with {percent(hardest.share_right)} right, "
+        f"easiest {short(easiest.skill)} with {percent(easiest.share_right)}"
     )
     rated = [skill for skill in known if skill.auc == skill.auc]
     if rated:
         least = min(rated, key=lambda skill: skill.auc)
-        said += f"; AUC is lowest for {least.skill} with {number(least.auc)}"
+        said += f"; AUC is lowest for {short(least.skill)} with {number(least.auc)}"
     return f"{said}, among those with at least {ENOUGH_ANSWERS} answers."
 
 
@@ -269,8 +279,9 @@ def trace(found: StudentTrace) -> str:
     if last[high] - last[low] < 0.01:
         return f"{said} In the end mastery is {number(last[high], 2)} for every skill shown."
     return (
-        f"{said} In the end mastery is highest for {found.skills[high]} ({number(last[high], 2)}) "
-        f"and lowest for {found.skills[low]} ({number(last[low], 2)})."
+        f"{said} In the end mastery is highest for {short(found.skills[high])} "
+        f"({number(last[high], 2)}) and lowest for {short(found.skills[low])} "
+        f"({number(last[low], 2)})."
     )
 
 
@@ -278,8 +289,8 @@ def explanation(e: ExplainedPrediction) -> str:
     """Tell a prediction as a teacher would ask for it."""
     came = "" if e.right is None else f"; the answer was {_spelt(e.right)}"
     said = (
-        f"Before answer {e.step} of student {e.student}, to skill {e.skill}, the model expected a "
-        f"right answer with {percent(e.probability)}{came}."
+        f"Before answer {e.step} of student {e.student}, to skill {short(e.skill)}, the model "
+        f"expected a right answer with {percent(e.probability)}{came}."
     )
     if not e.is_sum:
         return (
@@ -293,7 +304,7 @@ def explanation(e: ExplainedPrediction) -> str:
         f"{said} In log-odds that is {signed(e.logit, '.2f')}, exactly the sum of "
         f"{signed(e.prior, '.2f')} to start with and {signed(total, '.2f')} from "
         f"{counted(len(e.past), 'past answer')}. Strongest was answer {strongest.step}, "
-        f"{_spelt(strongest.right)} on {strongest.skill} "
+        f"{_spelt(strongest.right)} on {short(strongest.skill)} "
         f"({signed(strongest.contribution or 0.0, '.2f')}). Framed answers are to the skill in "
         "question."
     )
