@@ -1,8 +1,9 @@
 """A short run whose every loss, term by term, is known to the last digit.
 
-The run uses only the instructions that every x86-64 processor has, so that all machines compute
-the same bits. `python -m tests.test_golden_curve` renews the curve; CONTRIBUTING says when that is
-legitimate.
+The run uses only the instructions that every x86-64 processor has, so that machines of one make
+compute the same bits. The matrix library still sums in another order on another make of
+processor: there the curve must be close, not equal. `python -m tests.test_golden_curve` renews
+the curve, on the make that it was recorded on; CONTRIBUTING says when that is legitimate.
 """
 
 import os
@@ -10,10 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics_epoch.csv"
 
+RECORDED_ON = "GenuineIntel"
+# Losses then differ by some 1e-8, and an AUC by 8e-6 where two answers change places.
+CLOSE = 5e-5
 # The oldest instruction set each library can be held to.
 ANY_PROCESSOR = {
     "ATEN_CPU_CAPABILITY": "default",
@@ -58,10 +63,24 @@ def train_golden(folder: Path) -> str:
     return (run / "metrics_epoch.csv").read_text()
 
 
-def test_the_curve_is_reproduced_to_the_last_digit(tmp_path):
-    assert train_golden(tmp_path) == GOLDEN.read_text(), (
-        f"computed with torch {torch.__version__}; see CONTRIBUTING on renewing the golden curve"
-    )
+def make_of_processor() -> str:
+    """The processor's maker as Linux names it, or nothing."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    return next((line.split()[-1] for line in lines if line.startswith("vendor_id")), "")
+
+
+def numbers(curve: str) -> np.ndarray:
+    return np.loadtxt(curve.splitlines(), delimiter=",", skiprows=1)
+
+
+def test_the_curve_is_reproduced(tmp_path):
+    curve, golden = train_golden(tmp_path), GOLDEN.read_text()
+    hint = f"computed with torch {torch.__version__}; see CONTRIBUTING on renewing the golden curve"
+    if make_of_processor() == RECORDED_ON:
+        assert curve == golden, hint
+    assert curve.splitlines()[0] == golden.splitlines()[0]
+    np.testing.assert_allclose(numbers(curve), numbers(golden), atol=CLOSE, err_msg=hint)
 
 
 def test_every_term_takes_part_in_the_curve():
