@@ -97,8 +97,6 @@ def small_config(model: str = "gainakt2exp", **overrides: Any) -> Config:
 class MemoryDataset(Dataset):
     """A data set that lies in memory only."""
 
-    orders: np.ndarray
-
     def column(self, name: str) -> np.ndarray:
         """The order of the questions; no other column is there."""
         assert name == ORDER

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gainakt.data.interactions import ORDER, Dataset
+from gainakt.data.interactions import Dataset
 from gainakt.data.splits import cut_sequences
 
 IntArray = npt.NDArray[np.integer]
@@ -124,7 +124,7 @@ def chunk_sequences(dataset: Dataset, students: IntArray, seq_len: int) -> Seque
     return Sequences(
         dataset.skills,
         dataset.responses,
-        dataset.column(ORDER),
+        dataset.orders,
         starts,
         lengths,
         owner,
@@ -142,30 +142,22 @@ def window_sequences(dataset: Dataset, students: IntArray, seq_len: int, stride:
     less. At most `seq_len - 1` is used, for every target needs at least one step before it.
     """
     stride = min(stride, seq_len - 1)
-    starts: list[int] = []
-    lengths: list[int] = []
-    owner: list[int] = []
-    score_from: list[int] = []
-    for student in students.tolist():
-        first, end = int(dataset.offsets[student]), int(dataset.offsets[student + 1])
-        scored_to = first
-        while scored_to < end:
-            full = first + seq_len if scored_to == first else scored_to + stride
-            start, stop = full - seq_len, min(end, full)
-            starts.append(start)
-            lengths.append(stop - start)
-            owner.append(student)
-            # target j of a piece is its step j + 1
-            score_from.append(max(0, scored_to - start - 1))
-            scored_to = stop
+    begins = dataset.offsets[students]
+    totals = dataset.offsets[students + 1] - begins
+    further = -(-np.maximum(totals - seq_len, 0) // stride)
+    windows = further + (totals > 0)
+    owner = np.repeat(np.arange(len(students)), windows)
+    # the number of a window within its student: a running count that restarts with each student
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(windows) - windows, windows)
     return Sequences(
         dataset.skills,
         dataset.responses,
-        dataset.column(ORDER),
-        np.asarray(starts, dtype=np.int64),
-        np.asarray(lengths, dtype=np.int64),
-        np.asarray(owner, dtype=np.int64),
-        np.asarray(score_from, dtype=np.int64),
+        dataset.orders,
+        begins[owner] + number * stride,
+        np.minimum(totals[owner] - number * stride, seq_len),
+        students[owner],
+        # target j of a piece is its step j + 1
+        np.where(number > 0, seq_len - stride - 1, 0),
     )
 
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gainakt import __version__
+from gainakt.data.arrays import sync
 from gainakt.data.contents import ContentHash
 from gainakt.data.interactions import (
     COLUMN_TYPES,
@@ -64,23 +65,15 @@ def new_folder(out: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            sync(path)
         refuse_existing(out)
         temporary.rename(out)
         with suppress(OSError):  # the data set is there and whole: too late to report a failure
-            _sync(temporary.parent)
+            sync(temporary.parent)
     except OSError as error:
         raise _disk_error(out, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _disk_error(out: Path, error: OSError) -> DataError:
