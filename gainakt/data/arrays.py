@@ -29,7 +29,7 @@ except ImportError:  # Windows has no such locks; there two makers may do the sa
 
 # Part of every key: another layout never meets folders of this one.
 LAYOUT = 1
-DTYPES = {
+DTYPES: dict[str, type[np.generic]] = {
     "skills": np.int32,
     "responses": np.int8,
     "orders": np.int32,
@@ -276,12 +276,16 @@ def _write_header(file: BinaryIO, dtype: type[np.generic], length: int) -> int:
 
 
 def _mapped(folder: Path, students: int, rows: int) -> Arrays | None:
-    """The arrays of a folder as read-only maps; None where they are missing or cut short."""
+    """The arrays of a folder as maps; None where they are missing or cut short.
+
+    The maps are private and may be written to, for tensors that share the memory of an array want
+    that; no write reaches the disk.
+    """
     lengths = {"offsets": students + 1, "folds": students}
     arrays = {}
     try:
         for name, dtype in DTYPES.items():
-            array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            array = np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
             if array.dtype != dtype or array.shape != (lengths.get(name, rows),):
                 return None
             arrays[name] = np.asarray(array)

@@ -261,10 +261,16 @@ def training_batches(
 def evaluation_batches(sequences: Sequences, steps: int = 8192) -> Iterator[Batch]:
     """Yield all pieces, neighbours in length together, about `steps` steps a batch."""
     order = np.argsort(sequences.lengths, kind="stable")
-    done = np.concatenate([[0], np.cumsum(sequences.lengths[order])])
-    begin = 0
-    while begin < len(order):
-        end = int(np.searchsorted(done, done[begin] + steps, side="right")) - 1
-        end = max(end, begin + 1)
+    for begin, end in bounded_ranges(sequences.lengths[order], steps):
         yield make_batch(sequences, order[begin:end])
+
+
+def bounded_ranges(sizes: IntArray, limit: int) -> Iterator[tuple[int, int]]:
+    """Yield consecutive ranges [begin, end) whose sizes sum to at most `limit`, or hold one."""
+    done = np.concatenate([[0], np.cumsum(sizes)])
+    begin = 0
+    while begin < len(sizes):
+        end = int(np.searchsorted(done, done[begin] + limit, side="right")) - 1
+        end = max(end, begin + 1)
+        yield begin, end
         begin = end

@@ -71,7 +71,7 @@ class Dataset:
     With S students, N rows and K skills: ``skills`` (N,) int32 codes into ``skill_ids``;
     ``responses`` (N,) int8, 0 or 1; ``orders`` (N,) int32, the same for the skills of one answer;
     ``offsets`` (S + 1,) int64, student s owns rows ``offsets[s]:offsets[s + 1]``; ``folds`` (S,)
-    int8, -1 for test. ``load_dataset`` maps them from disk; they cannot be written to.
+    int8, -1 for test. ``load_dataset`` maps them from disk.
     """
 
     name: str
