@@ -52,7 +52,7 @@ COLUMN_TYPES: dict[str, pa.DataType] = {
 }
 OPTIONAL_COLUMNS = (QUESTION, TIMESTAMP, TRUE_MASTERY)
 
-_BATCH_ROWS = 1 << 20
+_BATCH_ROWS = 1 << 18
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _MANIFEST_KEYS: dict[str, type] = {
     "name": str,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -88,10 +90,7 @@ class RunningAUC:
 
     def merge(self, other: RunningAUC) -> None:
         """Take in all that another has taken in."""
-        if other._counts is not None:
-            self._pour(other._counts + (0 if self._counts is None else self._counts))
-        for right, logits in other._kept:
-            self.add(right, logits)
+        self.restore(other.state())
 
     def value(self) -> float:
         """Return the AUC so far; nan while there is only one class."""
@@ -105,14 +104,26 @@ class RunningAUC:
         # halves of pairs stay whole numbers, far below 2^63
         return int((right * (2 * below + wrong)).sum()) / (2 * n_right * n_wrong)
 
+    def state(self) -> dict[str, npt.NDArray[np.generic] | None]:
+        """Return all that was taken in as arrays: answers and logits kept, and counts in bins."""
+        answers, logits = self._all() if self._kept else (None, None)
+        return {"answers": answers, "logits": logits, "counts": self._counts}
+
+    def restore(self, state: dict[str, npt.NDArray[Any] | None]) -> None:
+        """Take in what `state` of another returned."""
+        if state["counts"] is not None:
+            self._pour(state["counts"])
+        if state["answers"] is not None and state["logits"] is not None:
+            self.add(state["answers"], state["logits"])
+
     def _all(self) -> tuple[npt.NDArray[np.bool_], FloatArray]:
         rights, logits = zip(*self._kept, strict=True)
         return np.concatenate(rights), np.concatenate(logits)
 
     def _pour(self, counts: npt.NDArray[np.int64]) -> None:
-        self._counts = counts
+        self._counts = counts + (0 if self._counts is None else self._counts)
         for right, logits in self._kept:
-            _count(counts, right, logits)
+            _count(self._counts, right, logits)
         self._kept, self._n_kept = [], 0
 
 

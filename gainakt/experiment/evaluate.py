@@ -34,13 +34,13 @@ def evaluate(
     run = open_run(folder, data)
     name = run.name_of(split)
     more = {"epoch": run.checkpoint.epoch, "same_data_as_training": run.same_data}
-    metrics = score(folder, run.checkpoint, run.stored, split, run.device, name, more)
+    metrics = score_split(folder, run.checkpoint, run.stored, split, run.device, name, more)
     console.say(f"metrics: {folder.evaluation(name)}")
     console.say(f"predictions: {folder.predictions(name)}")
     return metrics
 
 
-def score(
+def score_split(
     folder: RunFolder,
     checkpoint: Checkpoint,
     dataset: Dataset,

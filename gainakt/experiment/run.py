@@ -27,7 +27,7 @@ from gainakt.evaluation.readout import PART_STEPS
 from gainakt.experiment import commands, provenance
 from gainakt.experiment.checklist import Check, run_checks
 from gainakt.experiment.console import RunConsole
-from gainakt.experiment.evaluate import score
+from gainakt.experiment.evaluate import score_split
 from gainakt.experiment.folder import (
     COMPLETED,
     FAILED,
@@ -285,7 +285,7 @@ def _final_results(
     )
     final = final_consistency(figures, config.evaluation.bootstrap_samples, config.runtime.seed)
     if config.runtime.auto_shifted_eval:
-        score(folder, best, dataset, "valid", trainer.device)
+        score_split(folder, best, dataset, "valid", trainer.device)
     return {
         "mastery_corr": final["mastery_correlation"],
         "gain_corr": final["gain_correlation"],
