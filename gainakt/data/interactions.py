@@ -261,12 +261,11 @@ def _pieces(folder: Path, manifest: dict[str, Any]) -> Iterator[Piece]:
         names = _check_schema(folder / TABLE_FILE, file.schema_arrow)
         content = ContentHash({name: COLUMN_TYPES[name] for name in names})
         reading = _Reading(skill_ids)
-        for batch in file.iter_batches(_BATCH_ROWS):
-            nulls = [name for name in batch.schema.names if batch.column(name).null_count]
-            if nulls:
-                raise ValueError(f"column {nulls[0]!r} has empty cells")
-            content.update(batch)
-            yield reading.piece(batch)
+        for group in range(file.num_row_groups):
+            # one by one: over all groups pyarrow would hold the whole file
+            for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group]):
+                yield reading.piece(batch)
+                content.update(batch)
     if content.hexdigest() != manifest["interactions_sha256"]:
         raise DataError(
             f"{folder / TABLE_FILE} does not match the hash in {MANIFEST_FILE}: one of them "
@@ -303,7 +302,10 @@ class _Reading:
         self._hashes: list[np.ndarray] = []  # of the student ids: 8 bytes each, not the text
 
     def piece(self, batch: pa.RecordBatch) -> Piece:
-        """What a record batch adds. Raises ValueError where a student is in two folds."""
+        """What a record batch adds; raises ValueError for empty cells or a student in two folds."""
+        nulls = [name for name in batch.schema.names if batch.column(name).null_count]
+        if nulls:
+            raise ValueError(f"column {nulls[0]!r} has empty cells")
         runs = pc.run_end_encode(batch.column(STUDENT))
         ids = runs.values
         ends = np.asarray(runs.run_ends).astype(np.int64)
