@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gainakt.data.arrays import LAYOUT, Piece, TextColumn, open_arrays, release, text_at
 from gainakt.data.contents import ContentHash
+from gainakt.data.mapped import LAYOUT, Piece, TextColumn, open_arrays, release, text_at
 from gainakt.errors import DataError
 
 FORMAT_VERSION = 1

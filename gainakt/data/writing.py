@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gainakt import __version__
-from gainakt.data.arrays import sync
 from gainakt.data.contents import ContentHash
 from gainakt.data.interactions import (
     COLUMN_TYPES,
@@ -37,6 +36,7 @@ from gainakt.data.interactions import (
     load_dataset,
     skill_order,
 )
+from gainakt.data.mapped import sync
 from gainakt.errors import DataError
 
 _ROW_GROUP_ROWS = 1 << 20

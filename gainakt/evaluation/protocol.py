@@ -13,9 +13,9 @@ import pyarrow as pa
 import torch
 
 from gainakt.config import Data, Evaluation
-from gainakt.data.arrays import text_at
 from gainakt.data.batches import Sequences, bounded_ranges, window_sequences
 from gainakt.data.interactions import Dataset
+from gainakt.data.mapped import text_at
 from gainakt.errors import DataError
 from gainakt.evaluation.metrics import RunningMetrics
 from gainakt.evaluation.readout import PART_STEPS, Readout, read_in_parts

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gainakt.data import arrays, interactions
-from gainakt.data.arrays import Piece, TextColumn, open_arrays, release, text_at
+from gainakt.data import interactions, mapped
 from gainakt.data.interactions import ARRAYS_FOLDER, MANIFEST_FILE, TABLE_FILE, load_dataset
+from gainakt.data.mapped import Piece, TextColumn, open_arrays, release, text_at
 from gainakt.data.simulate import simulate
 from gainakt.errors import DataError
 
@@ -100,7 +100,7 @@ def test_a_table_that_was_touched_is_verified_again(folder: Path, reads: list[Pa
         load_dataset(folder)
 
 
-@pytest.mark.parametrize("name", ["skills.npy", "offsets.npy", arrays.STUDENTS_FILE])
+@pytest.mark.parametrize("name", ["skills.npy", "offsets.npy", mapped.STUDENTS_FILE])
 @pytest.mark.parametrize("size", [0, 100, -1])
 def test_arrays_cut_short_are_made_anew(folder: Path, name: str, size: int) -> None:
     # a copy: maps of a file that is cut in place end with it
@@ -197,10 +197,10 @@ def test_two_processes_at_once_share_one_set_of_arrays(folder: Path) -> None:
 def test_without_locks_the_slower_maker_takes_what_is_there(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrays, "fcntl", None)
+    monkeypatch.setattr(mapped, "fcntl", None)
     whole = load_dataset(folder)
     (key,) = inside(folder)
-    arrays._make(folder / ARRAYS_FOLDER, key, iter(()), remove_others=False)
+    mapped._make(folder / ARRAYS_FOLDER, key, iter(()), remove_others=False)
     assert inside(folder) == [key]
     assert_same(load_dataset(folder), whole)
 
@@ -220,12 +220,12 @@ def test_where_nothing_can_be_written_arrays_are_made_in_passing(
         def full(*arguments: object, **more: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(arrays, "_make", full)
+        monkeypatch.setattr(mapped, "_make", full)
     else:
         (folder / ARRAYS_FOLDER).write_text("")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setattr(arrays.tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(mapped.tempfile, "tempdir", str(temporary))
     with caplog.at_level(logging.WARNING):
         assert_same(load_dataset(folder), whole)
     (record,) = caplog.records
@@ -236,7 +236,7 @@ def test_where_nothing_can_be_written_arrays_are_made_in_passing(
 def test_no_place_at_all_is_said(folder: Path, tmp_path: Path, monkeypatch) -> None:
     (folder / ARRAYS_FOLDER).rename(tmp_path / "away")
     (folder / ARRAYS_FOLDER).write_text("")
-    monkeypatch.setattr(arrays.tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr(mapped.tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(DataError, match="nor a temporary folder"):
         load_dataset(folder)
 
