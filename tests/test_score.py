@@ -246,11 +246,11 @@ from gainakt.evaluation.protocol import predict
 from gainakt.experiment.evaluate import predictions_file
 from pathlib import Path
 data, running = load_dataset(sys.argv[1]), RunningMetrics()
-running.auc.limit = 50_000
+running.auc.limit = 20_000
 students = np.arange(len(data.folds))
 with predictions_file(Path(sys.argv[1]) / "p.parquet") as keep:
     for scored, table in predict(
-        Counting(), data, students, data.skill_ids, 64, 20, torch.device("cpu"), size=1 << 15
+        Counting(), data, students, data.skill_ids, 64, 20, torch.device("cpu"), size=1 << 14
     ):
         running.add(scored.next_answer, scored.logit, scored.probability)
         keep(table)
@@ -261,9 +261,9 @@ print(running.targets, status)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own account")
 def test_memory_does_not_grow_with_the_students(tmp_path: Path) -> None:
-    """Eight times the interactions within 20 MiB: holding their predictions would take 70."""
+    """Eight times the interactions within 15 MiB: holding their predictions would take 30."""
     peaks = {}
-    for students in (1_500, 12_000):
+    for students in (1_000, 8_000):
         data = simulate(tmp_path / str(students), students=students, skills=3, true_mastery=False)
         done = subprocess.run(
             [sys.executable, "-c", MEMORY, str(data.path), str(Path(__file__).parent)],
@@ -276,4 +276,4 @@ def test_memory_does_not_grow_with_the_students(tmp_path: Path) -> None:
         targets, peak = map(int, done.stdout.split())
         assert targets == len(data.skills) - students
         peaks[students] = peak / 1024
-    assert peaks[12_000] - peaks[1_500] < 20, peaks
+    assert peaks[8_000] - peaks[1_000] < 15, peaks
