@@ -370,6 +370,33 @@ def evaluate(
 
 
 @app.command
+def score(
+    run: Run,
+    *,
+    data: Annotated[Path, Parameter(help="Prepared data set, of any size.")],
+    out: Annotated[Path, Parameter(help="Parquet file to make.")],
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Predict every answer of a data set but each student's first, in constant memory.
+
+    For example: `gainakt score experiments/20260101_120000_gainsum_run --data data/all --out
+    all.parquet`.
+    """
+    from gainakt.experiment.console import RunConsole
+    from gainakt.experiment.score import score as score_data
+
+    with RunConsole(quiet) as console:
+        scored = score_data(_find(run), data, out, console)
+    line = (
+        f"{scored['targets']:,} predictions for {scored['students']:,} students in {out} "
+        f"({scored['interactions_per_second']:,.0f} interactions a second)"
+    )
+    _print_result(scored, as_json, line)
+    return 0
+
+
+@app.command
 def explain(
     run: Run,
     *,

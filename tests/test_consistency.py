@@ -16,6 +16,7 @@ from scipy import stats
 
 from gainakt.data.batches import Batch, Sequences, chunk_sequences
 from gainakt.evaluation.consistency import (
+    StudentFigures,
     bootstrap_interval,
     consistency_check,
     final_consistency,
@@ -147,7 +148,7 @@ def test_correlations_are_within_students_with_the_next_answer() -> None:
     check = consistency_check(readout)
     assert check.mastery_correlation == pytest.approx(np.mean(of_mastery), abs=1e-5)
     assert check.gain_correlation == pytest.approx(np.mean(of_gain), abs=1e-5)
-    final: dict[str, Any] = final_consistency(readout, samples=200, seed=1)
+    final: dict[str, Any] = final_consistency(StudentFigures.of(readout), samples=200, seed=1)
     assert final["mastery_correlation"] == check.mastery_correlation
     assert final["clock_correlation"] == pytest.approx(np.mean(of_clock), abs=1e-5)
     for name in ("mastery", "gain", "clock"):
@@ -158,7 +159,8 @@ def test_correlations_are_within_students_with_the_next_answer() -> None:
 def test_mastery_that_only_rises_with_time_scores_like_the_clock() -> None:
     students = random_students([10, 15], n_skills=1, seed=2)
     mastery = [[[0.01 * t] for t in range(len(s))] for s in students]
-    final = final_consistency(readout_of(sequences_of(*students), mastery, mastery), 100, 1)
+    readout = readout_of(sequences_of(*students), mastery, mastery)
+    final = final_consistency(StudentFigures.of(readout), 100, 1)
     assert final["mastery_correlation"] == pytest.approx(final["clock_correlation"], abs=1e-5)
 
 

@@ -18,6 +18,7 @@ import pytest
 from gainakt.data import interactions
 from gainakt.data.contents import ContentHash
 from gainakt.data.interactions import (
+    ARRAYS_FOLDER,
     MANIFEST_FILE,
     TABLE_FILE,
     load_dataset,
@@ -87,7 +88,8 @@ def test_manifest_counts_and_splits(folder: Path) -> None:
             {"fold": 1, "students": 1, "interactions": 4},
         ],
     }
-    assert sorted(path.name for path in folder.iterdir()) == [TABLE_FILE, MANIFEST_FILE]
+    files = {path.name for path in folder.iterdir()}
+    assert files == {TABLE_FILE, MANIFEST_FILE, ARRAYS_FOLDER}
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 7])
@@ -96,9 +98,10 @@ def test_students_may_straddle_batches(
 ) -> None:
     whole = load_dataset(folder)
     monkeypatch.setattr(interactions, "_BATCH_ROWS", rows)
+    shutil.rmtree(folder / ARRAYS_FOLDER)
     pieces = load_dataset(folder)
     assert pieces.student_ids == whole.student_ids
-    for name in ("skills", "responses", "offsets", "folds"):
+    for name in ("skills", "responses", "orders", "offsets", "folds"):
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
 
 

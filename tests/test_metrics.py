@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference  # type: ignore[import-untyped]
 
-from gainakt.evaluation.metrics import accuracy, auc, brier, log_loss
+from gainakt.evaluation.metrics import (
+    BINS,
+    RunningAUC,
+    RunningMetrics,
+    accuracy,
+    auc,
+    brier,
+    log_loss,
+)
 
 answers_and_scores = st.lists(
     # few distinct scores, so that ties are common
@@ -87,3 +95,86 @@ def test_log_loss_by_hand_and_without_overflow() -> None:
 
 def test_brier_by_hand() -> None:
     assert brier(np.array([1, 0]), np.array([0.7, 0.4])) == pytest.approx((0.09 + 0.16) / 2)
+
+
+def predictions(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Answers, float32 logits and probabilities of predictions that are right about chances."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0.8, 1.2, n).astype(np.float32)
+    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    answers = (rng.random(n) < probabilities).astype(np.int8)
+    return answers, logits, probabilities.astype(np.float32)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(0, 40), max_size=6),
+    st.integers(0, 60),
+    st.integers(0, 6),
+    st.integers(0, 1000),
+)
+def test_parts_say_what_the_whole_says(cuts: list[int], limit: int, first: int, seed: int) -> None:
+    """However the targets are cut, added or merged, and whether or not they fit."""
+    answers, logits, probabilities = predictions(40, seed)
+    parts = list(
+        zip(*(np.split(v, sorted(cuts)) for v in (answers, logits, probabilities)), strict=True)
+    )
+    one, other = RunningMetrics(), RunningMetrics()
+    for running in (one, other):
+        running.auc.limit = limit
+    for number, part in enumerate(parts):
+        (one if number < first else other).add(*part)
+    one.merge(other)
+    whole = RunningMetrics()
+    whole.auc.limit = limit
+    whole.add(answers, logits, probabilities)
+    assert one.targets == whole.targets == 40
+    assert one.auc.exact == whole.auc.exact == (limit >= 40)
+    values, expected = one.values(), whole.values()
+    assert values.pop("auc") == expected.pop("auc") or len(set(answers.tolist())) == 1
+    assert values == pytest.approx(expected, rel=1e-12)
+
+
+def test_metrics_of_one_part_are_those_of_the_functions_to_the_bit() -> None:
+    answers, logits, probabilities = predictions(5000, 3)
+    running = RunningMetrics()
+    running.add(answers, logits, probabilities)
+    assert running.values() == {
+        "auc": auc(answers, logits),
+        "accuracy": accuracy(answers, probabilities),
+        "log_loss": log_loss(answers, logits),
+        "brier": brier(answers, probabilities),
+    }
+
+
+def test_binned_auc_is_close_to_the_exact_one() -> None:
+    answers, logits, _ = predictions(500_000, 5)
+    running = RunningAUC(limit=1000)
+    for part in zip(np.split(answers, 50), np.split(logits, 50), strict=True):
+        running.add(*part)
+    assert not running.exact
+    assert running.value() == pytest.approx(auc(answers, logits), abs=1e-7)
+
+
+def test_binned_auc_by_hand() -> None:
+    """Two scores that share a bin tie; certainty and overflow fall into the outermost bins."""
+    running = RunningAUC(limit=0)
+    width = 4 / BINS  # of a bin in log-odds, around even chances
+    answers = np.array([1, 0, 0, 1, 0])
+    running.add(answers, np.array([0.1, 0.2, 5.1, 900.0, -900.0]) * np.array([width] * 3 + [1, 1]))
+    # the first right answer ties with one wrong one, loses to one and beats one; the other wins
+    assert running.value() == (1.5 + 3) / 6
+    assert math.isnan(RunningAUC(limit=0).value()) and math.isnan(RunningAUC().value())
+
+
+def test_a_running_auc_goes_on_from_its_state() -> None:
+    answers, logits, _ = predictions(60, 9)
+    for limit in (10, 100):
+        running = RunningAUC(limit)
+        running.add(answers[:40], logits[:40])
+        later = RunningAUC(limit)
+        later.restore(running.state())
+        for each in (running, later):
+            each.add(answers[40:], logits[40:])
+        assert later.value() == running.value()
+        assert later.exact == running.exact == (limit == 100)

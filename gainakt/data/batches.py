@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gainakt.data.interactions import ORDER, Dataset
+from gainakt.data.interactions import Dataset
 from gainakt.data.splits import cut_sequences
 
 IntArray = npt.NDArray[np.integer]
@@ -124,7 +124,7 @@ def chunk_sequences(dataset: Dataset, students: IntArray, seq_len: int) -> Seque
     return Sequences(
         dataset.skills,
         dataset.responses,
-        dataset.column(ORDER),
+        dataset.orders,
         starts,
         lengths,
         owner,
@@ -153,30 +153,24 @@ def window_sequences(dataset: Dataset, students: IntArray, seq_len: int, stride:
     only its last `stride` targets (see `context_start`). `stride` 1 is the exact sliding window;
     larger ones cost that many times less.
     """
-    starts: list[int] = []
-    lengths: list[int] = []
-    owner: list[int] = []
-    score_from: list[int] = []
-    for student in students.tolist():
-        first, end = int(dataset.offsets[student]), int(dataset.offsets[student + 1])
-        scored_to = 0
-        while scored_to < end - first:
-            start = context_start(scored_to, seq_len, stride)
-            stop = min(end - first, start + seq_len)
-            starts.append(first + start)
-            lengths.append(stop - start)
-            owner.append(student)
-            # target j of a piece is its step j + 1
-            score_from.append(max(0, scored_to - start - 1))
-            scored_to = stop
+    stride = min(stride, seq_len - 1)
+    begins = dataset.offsets[students]
+    totals = dataset.offsets[students + 1] - begins
+    further = -(-np.maximum(totals - seq_len, 0) // stride)
+    windows = further + (totals > 0)
+    owner = np.repeat(np.arange(len(students)), windows)
+    # the number of a window within its student: a running count that restarts with each student;
+    # it starts `stride` times its number into the history, where `context_start` has it
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(windows) - windows, windows)
     return Sequences(
         dataset.skills,
         dataset.responses,
-        dataset.column(ORDER),
-        np.asarray(starts, dtype=np.int64),
-        np.asarray(lengths, dtype=np.int64),
-        np.asarray(owner, dtype=np.int64),
-        np.asarray(score_from, dtype=np.int64),
+        dataset.orders,
+        begins[owner] + number * stride,
+        np.minimum(totals[owner] - number * stride, seq_len),
+        students[owner],
+        # target j of a piece is its step j + 1
+        np.where(number > 0, seq_len - stride - 1, 0),
     )
 
 
@@ -280,10 +274,16 @@ def training_batches(
 def evaluation_batches(sequences: Sequences, steps: int = 8192) -> Iterator[Batch]:
     """Yield all pieces, neighbours in length together, about `steps` steps a batch."""
     order = np.argsort(sequences.lengths, kind="stable")
-    done = np.concatenate([[0], np.cumsum(sequences.lengths[order])])
-    begin = 0
-    while begin < len(order):
-        end = int(np.searchsorted(done, done[begin] + steps, side="right")) - 1
-        end = max(end, begin + 1)
+    for begin, end in bounded_ranges(sequences.lengths[order], steps):
         yield make_batch(sequences, order[begin:end])
+
+
+def bounded_ranges(sizes: IntArray, limit: int) -> Iterator[tuple[int, int]]:
+    """Yield consecutive ranges [begin, end) whose sizes sum to at most `limit`, or hold one."""
+    done = np.concatenate([[0], np.cumsum(sizes)])
+    begin = 0
+    while begin < len(sizes):
+        end = int(np.searchsorted(done, done[begin] + limit, side="right")) - 1
+        end = max(end, begin + 1)
+        yield begin, end
         begin = end

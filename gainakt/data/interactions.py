@@ -6,10 +6,12 @@ numpy and pyarrow.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gainakt.data.contents import ContentHash
+from gainakt.data.mapped import LAYOUT, Piece, TextColumn, open_arrays, release, text_at
 from gainakt.errors import DataError, GainaktError
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 TABLE_FILE = "interactions.parquet"
+ARRAYS_FOLDER = "arrays"
 
 STUDENT = "student_id"
 ORDER = "order"
@@ -48,7 +52,7 @@ COLUMN_TYPES: dict[str, pa.DataType] = {
 }
 OPTIONAL_COLUMNS = (QUESTION, TIMESTAMP, TRUE_MASTERY)
 
-_BATCH_ROWS = 1 << 20
+_BATCH_ROWS = 1 << 18
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _MANIFEST_KEYS: dict[str, type] = {
     "name": str,
@@ -62,22 +66,24 @@ _MANIFEST_KEYS: dict[str, type] = {
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A prepared data set in memory: flat arrays, with the students as ranges of rows.
+    """A prepared data set: flat arrays, with the students as ranges of rows.
 
     With S students, N rows and K skills: ``skills`` (N,) int32 codes into ``skill_ids``;
-    ``responses`` (N,) int8, 0 or 1; ``offsets`` (S + 1,) int64, student s owns rows
-    ``offsets[s]:offsets[s + 1]``; ``folds`` (S,) int8, -1 for test.
+    ``responses`` (N,) int8, 0 or 1; ``orders`` (N,) int32, the same for the skills of one answer;
+    ``offsets`` (S + 1,) int64, student s owns rows ``offsets[s]:offsets[s + 1]``; ``folds`` (S,)
+    int8, -1 for test. ``load_dataset`` maps them from disk.
     """
 
     name: str
     path: Path
     manifest: dict[str, Any]
-    student_ids: list[str]
+    student_ids: Sequence[str]
     skill_ids: tuple[str, ...]
     skills: np.ndarray
     responses: np.ndarray
     offsets: np.ndarray
     folds: np.ndarray
+    orders: np.ndarray
 
     @property
     def n_skills(self) -> int:
@@ -107,10 +113,12 @@ class Dataset:
         return np.flatnonzero(chosen)
 
     def column(self, name: str) -> np.ndarray:
-        """One column of the table as stored, (N,), for those not held in memory such as ``order``.
+        """One column of the table as stored, (N,); all but ``order`` are read from the table.
 
         Raises DataError when the table has no such column.
         """
+        if name == ORDER:
+            return self.orders
         with _Opened(self.path) as file:
             if name not in file.schema_arrow.names:
                 present = ", ".join(file.schema_arrow.names)
@@ -118,6 +126,24 @@ class Dataset:
                     f"{self.path / TABLE_FILE} has no column {name!r}; it has {present}"
                 )
             return np.asarray(file.read(columns=[name]).column(0).to_numpy())
+
+    def part(self, students: np.ndarray) -> Dataset:
+        """The data set of these students alone, (n,) indices, in memory and in the order given."""
+        begins = self.offsets[students]
+        lengths = self.offsets[students + 1] - begins
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = np.repeat(begins - offsets[:-1], lengths) + np.arange(offsets[-1])
+        chosen = replace(
+            self,
+            student_ids=TextColumn(pa.chunked_array([text_at(self.student_ids, students)])),
+            skills=self.skills[rows],
+            responses=self.responses[rows],
+            orders=self.orders[rows],
+            offsets=offsets,
+            folds=self.folds[students],
+        )
+        release(self.skills, self.responses, self.orders)
+        return chosen
 
     def _check_fold(self, fold: int) -> None:
         present = np.unique(self.folds[self.folds != TEST_FOLD]).tolist()
@@ -137,17 +163,38 @@ def skill_order(skill_ids: Iterable[str]) -> list[str]:
 
 
 def load_dataset(path: str | Path) -> Dataset:
-    """Read a prepared data set and verify it against its manifest.
+    """Open a prepared data set: its arrays, mapped into memory.
 
-    ``path`` is a folder that ``gainakt prepare`` or ``gainakt simulate`` made. Raises DataError
-    when a file is missing or unreadable, the format version is another, or table and manifest
-    disagree.
+    ``path`` is a folder that ``gainakt prepare`` or ``gainakt simulate`` made. The first time, and
+    whenever table or manifest were changed, the whole table is read and verified against the
+    manifest, and the arrays are made. Raises DataError when a file is missing or unreadable, the
+    format version is another, or table and manifest disagree.
     """
     folder = Path(path)
     manifest = _read_manifest(folder)
-    contents = _read_table(folder, manifest)
-    _check_counts(folder, manifest, contents)
-    return contents
+    counts = manifest["counts"]
+    arrays = open_arrays(
+        folder / ARRAYS_FOLDER,
+        _key(folder, manifest),
+        counts.get("students"),
+        counts.get("interactions"),
+        partial(_pieces, folder, manifest),
+    )
+    return Dataset(
+        name=manifest["name"],
+        path=folder,
+        manifest=manifest,
+        skill_ids=tuple(map(str, manifest["skills"])),
+        **arrays._asdict(),
+    )
+
+
+def _key(folder: Path, manifest: dict[str, Any]) -> str:
+    """A name for all that the arrays depend on, and for the file whose check they stand for."""
+    table = (folder / TABLE_FILE).stat()
+    parts = [LAYOUT, *(manifest[name] for name in ("interactions_sha256", "skills", "counts"))]
+    text = json.dumps([*parts, table.st_size, table.st_mtime_ns])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -206,21 +253,27 @@ class _Opened:
         return DataError(f"{self.file} is damaged, prepare the data again: {first_line}")
 
 
-def _read_table(folder: Path, manifest: dict[str, Any]) -> Dataset:
+def _pieces(folder: Path, manifest: dict[str, Any]) -> Iterator[Piece]:
+    """Read the table in pieces of bounded size; after the last one it is proven to be whole.
+
+    Raises DataError where it is damaged, or is not what the manifest says.
+    """
     skill_ids = [str(skill) for skill in manifest["skills"]]
     with _Opened(folder) as file:
         names = _check_schema(folder / TABLE_FILE, file.schema_arrow)
         content = ContentHash({name: COLUMN_TYPES[name] for name in names})
-        pieces = [
-            _Piece.of(batch, content, pa.array(skill_ids, pa.string()))
-            for batch in file.iter_batches(_BATCH_ROWS)
-        ]
-        if content.hexdigest() != manifest["interactions_sha256"]:
-            raise DataError(
-                f"{folder / TABLE_FILE} does not match the hash in {MANIFEST_FILE}: one of them "
-                "was changed or damaged after it was written; prepare the data again"
-            )
-        return _join(folder, manifest, skill_ids, pieces)
+        reading = _Reading(skill_ids)
+        for group in range(file.num_row_groups):
+            # one by one: over all groups pyarrow would hold the whole file
+            for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group]):
+                yield reading.piece(batch)
+                content.update(batch)
+    if content.hexdigest() != manifest["interactions_sha256"]:
+        raise DataError(
+            f"{folder / TABLE_FILE} does not match the hash in {MANIFEST_FILE}: one of them "
+            "was changed or damaged after it was written; prepare the data again"
+        )
+    reading.check(folder, manifest["counts"])
 
 
 def _check_schema(file: Path, schema: pa.Schema) -> list[str]:
@@ -239,91 +292,66 @@ def _check_schema(file: Path, schema: pa.Schema) -> list[str]:
     return list(schema.names)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """What training needs of one record batch; runs are stretches of rows of one student."""
+class _Reading:
+    """Turns record batches into pieces, and gathers what the manifest must agree with."""
 
-    run_ids: list[str]
-    run_ends: np.ndarray
-    run_folds: np.ndarray
-    folds_constant: bool
-    codes: np.ndarray
-    responses: np.ndarray
+    def __init__(self, skill_ids: list[str]) -> None:
+        self._skill_ids = skill_ids
+        self._value_set = pa.array(skill_ids, pa.string())
+        self._rows = 0
+        self._seen = np.zeros(len(skill_ids) + 1, bool)  # the last for skills not in the list
+        self._last: tuple[str, int] | None = None  # student and fold of the last row
+        self._hashes: list[np.ndarray] = []  # of the student ids: 8 bytes each, not the text
 
-    @classmethod
-    def of(cls, batch: pa.RecordBatch, content: ContentHash, skill_ids: pa.Array) -> _Piece:
+    def piece(self, batch: pa.RecordBatch) -> Piece:
+        """What a record batch adds; raises ValueError for empty cells or a student in two folds."""
         nulls = [name for name in batch.schema.names if batch.column(name).null_count]
         if nulls:
             raise ValueError(f"column {nulls[0]!r} has empty cells")
-        content.update(batch)
         runs = pc.run_end_encode(batch.column(STUDENT))
+        ids = runs.values
         ends = np.asarray(runs.run_ends).astype(np.int64)
         folds = np.asarray(batch.column(FOLD))
-        run_folds = folds[ends - 1]
-        lengths = np.diff(ends, prepend=0)
-        codes = pc.index_in(batch.column(SKILL), value_set=skill_ids)
-        return cls(
-            run_ids=runs.values.to_pylist(),
-            run_ends=ends,
-            run_folds=run_folds,
-            folds_constant=bool((np.repeat(run_folds, lengths) == folds).all()),
-            codes=np.asarray(pc.fill_null(codes, -1)),
+        of_runs = folds[ends - 1]
+        # a student may straddle two batches, and begins in the first of them
+        goes_on = self._last is not None and self._last[0] == ids[0].as_py()
+        before = self._last[1] if goes_on and self._last else folds[0]
+        if before != folds[0] or (np.repeat(of_runs, np.diff(ends, prepend=0)) != folds).any():
+            raise ValueError("a student is in two folds")
+        self._last = (ids[-1].as_py(), int(folds[-1]))
+        codes = np.asarray(pc.fill_null(pc.index_in(batch.column(SKILL), self._value_set), -1))
+        self._seen[codes] = True
+        begins = (ends - np.diff(ends, prepend=0) + self._rows)[goes_on:]
+        self._rows += len(codes)
+        ids = ids.slice(int(goes_on))
+        self._hashes.append(np.fromiter(map(hash, ids.to_pylist()), np.int64, len(ids)))
+        return Piece(
+            skills=codes,
             responses=np.asarray(batch.column(CORRECT)),
+            orders=np.asarray(batch.column(ORDER)),
+            begins=begins,
+            folds=of_runs[goes_on:],
+            student_ids=ids,
         )
 
-
-def _join(
-    folder: Path, manifest: dict[str, Any], skill_ids: list[str], pieces: list[_Piece]
-) -> Dataset:
-    student_ids: list[str] = []
-    ends: list[np.ndarray] = []
-    folds: list[np.ndarray] = []
-    rows = 0
-    for piece in pieces:
-        # A student may straddle two batches: then the earlier part is not an end.
-        if student_ids and student_ids[-1] == piece.run_ids[0]:
-            student_ids.pop()
-            ends[-1] = ends[-1][:-1]
-            folds[-1] = folds[-1][:-1]
-        student_ids += piece.run_ids
-        ends.append(piece.run_ends + rows)
-        folds.append(piece.run_folds)
-        rows += len(piece.codes)
-    if not all(piece.folds_constant for piece in pieces):
-        raise ValueError("a student is in two folds")
-    return Dataset(
-        name=manifest["name"],
-        path=folder,
-        manifest=manifest,
-        student_ids=student_ids,
-        skill_ids=tuple(skill_ids),
-        skills=_concatenate((piece.codes for piece in pieces), np.int32),
-        responses=_concatenate((piece.responses for piece in pieces), np.int8),
-        offsets=np.concatenate([[0], *ends]).astype(np.int64),
-        folds=_concatenate(folds, np.int8),
-    )
-
-
-def _concatenate(arrays: Iterable[np.ndarray] | Iterator[np.ndarray], kind: type) -> np.ndarray:
-    return np.concatenate([np.empty(0, kind), *arrays]).astype(kind, copy=False)
-
-
-def _check_counts(folder: Path, manifest: dict[str, Any], data: Dataset) -> None:
-    """The manifest is not under the hash, so what it claims about the table is compared."""
-    found = {
-        "students": len(data.student_ids),
-        "interactions": len(data.skills),
-        "skills": len(np.unique(data.skills)),
-    }
-    for key, value in found.items():
-        if manifest["counts"].get(key) != value:
+    def check(self, folder: Path, counts: dict[str, Any]) -> None:
+        """The manifest is not under the hash, so what it claims about the table is compared."""
+        students = np.concatenate([np.empty(0, np.int64), *self._hashes])
+        found = {
+            "students": len(students),
+            "interactions": self._rows,
+            "skills": int(self._seen.sum()),
+        }
+        for key, value in found.items():
+            if counts.get(key) != value:
+                raise DataError(
+                    f"{folder / MANIFEST_FILE} counts {counts.get(key)} {key}, "
+                    f"but {TABLE_FILE} has {value}"
+                )
+        if self._skill_ids != skill_order(self._skill_ids) or self._seen[-1]:
             raise DataError(
-                f"{folder / MANIFEST_FILE} counts {manifest['counts'].get(key)} {key}, "
-                f"but {TABLE_FILE} has {value}"
+                f"{folder / MANIFEST_FILE}: 'skills' does not list the skills of {TABLE_FILE}"
             )
-    if list(data.skill_ids) != skill_order(data.skill_ids) or (data.skills < 0).any():
-        raise DataError(
-            f"{folder / MANIFEST_FILE}: 'skills' does not list the skills of {TABLE_FILE}"
-        )
-    if len(set(data.student_ids)) != len(data.student_ids):
-        raise DataError(f"{folder / TABLE_FILE}: the rows of a student are not contiguous")
+        # that two of ten million students share 64 bits by chance has odds of 1 to 400,000
+        if len(np.unique(students)) != len(students):
+            raise DataError(f"{folder / TABLE_FILE}: the rows of a student are not contiguous")

@@ -22,9 +22,7 @@ TABLE = "the table"
 
 @dataclass(frozen=True, eq=False)
 class MemoryDataset(Dataset):
-    """A data set that lies in memory only; ``orders`` (N,) are the numbers of the questions."""
-
-    orders: np.ndarray
+    """A data set that lies in memory only; its path names no folder."""
 
     def column(self, name: str) -> np.ndarray:
         """The column ``order``, (N,); what else the table has is not kept. Raises DataError."""

@@ -36,6 +36,7 @@ from gainakt.data.interactions import (
     load_dataset,
     skill_order,
 )
+from gainakt.data.mapped import sync
 from gainakt.errors import DataError
 
 _ROW_GROUP_ROWS = 1 << 20
@@ -64,23 +65,15 @@ def new_folder(out: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            sync(path)
         refuse_existing(out)
         temporary.rename(out)
         with suppress(OSError):  # the data set is there and whole: too late to report a failure
-            _sync(temporary.parent)
+            sync(temporary.parent)
     except OSError as error:
         raise _disk_error(out, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _disk_error(out: Path, error: OSError) -> DataError:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from gainakt.data.batches import Sequences
-from gainakt.evaluation.readout import Readout, read_out
+from gainakt.evaluation.readout import Readout, read_in_parts, read_out
 from gainakt.models.interface import KnowledgeTracer
 
 IntArray = npt.NDArray[np.int64]
@@ -116,37 +117,70 @@ class Consistency:
     gain_correlation: float | None
 
 
+@dataclass(frozen=True, eq=False)
+class StudentFigures:
+    """What consistency is judged by, a value for each of S students, in ascending order.
+
+    falls, negative, outside: (S,) bool, whether any step violates. mastery, gain, clock: (S,)
+    correlations with the next answer, of those students who have one to predict; the clock is the
+    step number alone, and mastery that only rises with time scores like it.
+    """
+
+    falls: npt.NDArray[np.bool_]
+    negative: npt.NDArray[np.bool_]
+    outside: npt.NDArray[np.bool_]
+    mastery: FloatArray
+    gain: FloatArray
+    clock: FloatArray
+
+    @classmethod
+    def of(cls, readout: Readout) -> StudentFigures:
+        """Judge the students that a readout holds."""
+        students = np.unique(readout.sequence)
+
+        def any_step(flag: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+            return np.isin(students, readout.sequence[flag])
+
+        steps = readout.where(readout.has_next)
+
+        def correlation(series: npt.NDArray[np.floating]) -> FloatArray:
+            return within_student_correlations(series, steps.next_answer, steps.sequence)
+
+        return cls(
+            any_step(readout.falls),
+            any_step(readout.negative),
+            any_step(readout.outside),
+            correlation(steps.mean_mastery),
+            correlation(steps.mean_gain),
+            correlation(steps.position.astype(np.float64)),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[StudentFigures]) -> StudentFigures:
+        """Return the figures of several groups of students, one after the other."""
+        names = [f.name for f in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def check(self) -> Consistency:
+        """Sum up."""
+        students = len(self.falls)
+
+        def share(flag: npt.NDArray[np.bool_]) -> float:
+            return int(flag.sum()) / max(students, 1)
+
+        return Consistency(
+            students=students,
+            monotonicity_violation_rate=share(self.falls),
+            negative_gain_rate=share(self.negative),
+            bounds_violation_rate=share(self.outside),
+            mastery_correlation=mean_or_none(self.mastery),
+            gain_correlation=mean_or_none(self.gain),
+        )
+
+
 def consistency_check(readout: Readout) -> Consistency:
     """Check the students that a readout holds."""
-    students = np.unique(readout.sequence)
-
-    def share(flag: npt.NDArray[np.bool_]) -> float:
-        return len(np.unique(readout.sequence[flag])) / max(len(students), 1)
-
-    of_mastery, of_gain, _ = next_answer_correlations(readout)
-    return Consistency(
-        students=len(students),
-        monotonicity_violation_rate=share(readout.falls),
-        negative_gain_rate=share(readout.negative),
-        bounds_violation_rate=share(readout.outside),
-        mastery_correlation=mean_or_none(of_mastery),
-        gain_correlation=mean_or_none(of_gain),
-    )
-
-
-def next_answer_correlations(readout: Readout) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return each student's correlation of mastery, gain and the clock with the next answer.
-
-    The clock is the step number alone: mastery that only rises with time scores like the clock.
-    """
-    steps = readout.where(readout.has_next)
-    return (
-        within_student_correlations(steps.mean_mastery, steps.next_answer, steps.sequence),
-        within_student_correlations(steps.mean_gain, steps.next_answer, steps.sequence),
-        within_student_correlations(
-            steps.position.astype(np.float64), steps.next_answer, steps.sequence
-        ),
-    )
+    return StudentFigures.of(readout).check()
 
 
 @dataclass(frozen=True)
@@ -181,8 +215,8 @@ def all_or_sample(
     students: int,
     seed: int,
     precision: AbstractContextManager[object] | None = None,
-) -> Readout:
-    """Read what the final check needs: all sequences, if that gives mastery, else a sample.
+) -> StudentFigures:
+    """Judge all sequences for the final check if reading them gives mastery, else a sample.
 
     Mastery of all skills that a model gives on request only costs a pass for each skill.
 
@@ -194,27 +228,30 @@ def all_or_sample(
         seed: of the sample.
         precision: autocast context of the dense layers.
     """
-    readout = read_out(model, sequences, device, precision=precision)
-    if not np.isnan(readout.mean_mastery).any():
-        return readout
-    sample = sequences.take(sample_students(sequences, students, seed))
-    sampled = read_out(model, sample, device, on_request=True, precision=precision)
-    return readout if np.isnan(sampled.mean_mastery).any() else sampled
+    figures, lacks_mastery = [], False
+    for part in read_in_parts(model, sequences, device, precision=precision):
+        figures.append(StudentFigures.of(part))
+        lacks_mastery |= bool(np.isnan(part.mean_mastery).any())
+    if lacks_mastery:
+        sample = sequences.take(sample_students(sequences, students, seed))
+        sampled = read_out(model, sample, device, on_request=True, precision=precision)
+        if not np.isnan(sampled.mean_mastery).any():
+            return StudentFigures.of(sampled)
+    return StudentFigures.join(figures)
 
 
-def final_consistency(readout: Readout, samples: int, seed: int) -> dict[str, object]:
-    """Check all students at the end of a run: rates, correlations, intervals and the clock."""
-    check = consistency_check(readout)
-    of_mastery, of_gain, of_clock = next_answer_correlations(readout)
+def final_consistency(figures: StudentFigures, samples: int, seed: int) -> dict[str, object]:
+    """Sum up all students at the end of a run: rates, correlations, intervals and the clock."""
+    check = figures.check()
     return {
         "students": check.students,
         "monotonicity_violation_rate": check.monotonicity_violation_rate,
         "negative_gain_rate": check.negative_gain_rate,
         "bounds_violation_rate": check.bounds_violation_rate,
         "mastery_correlation": check.mastery_correlation,
-        "mastery_correlation_interval": bootstrap_interval(of_mastery, samples, seed),
+        "mastery_correlation_interval": bootstrap_interval(figures.mastery, samples, seed),
         "gain_correlation": check.gain_correlation,
-        "gain_correlation_interval": bootstrap_interval(of_gain, samples, seed),
-        "clock_correlation": mean_or_none(of_clock),
-        "clock_correlation_interval": bootstrap_interval(of_clock, samples, seed),
+        "gain_correlation_interval": bootstrap_interval(figures.gain, samples, seed),
+        "clock_correlation": mean_or_none(figures.clock),
+        "clock_correlation_interval": bootstrap_interval(figures.clock, samples, seed),
     }

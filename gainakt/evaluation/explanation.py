@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gainakt.data.batches import Sequences, context_start, make_batch
-from gainakt.data.interactions import ORDER, Dataset
+from gainakt.data.interactions import Dataset
 from gainakt.evaluation.display import explanation_html
 from gainakt.models.interface import KnowledgeTracer
 
@@ -138,7 +138,7 @@ def explain_prediction(
 
 def _history(dataset: Dataset, past: np.ndarray, skill: int) -> Sequences:
     """The past answers and then the question; its answer is made up and never read."""
-    orders = dataset.column(ORDER)[past]
+    orders = dataset.orders[past]
     return Sequences(
         skills=np.append(dataset.skills[past], skill),
         responses=np.append(dataset.responses[past], 0),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,22 +13,42 @@ import pyarrow as pa
 import torch
 
 from gainakt.config import Data, Evaluation
-from gainakt.data.batches import Sequences, window_sequences
+from gainakt.data.batches import Sequences, bounded_ranges, window_sequences
 from gainakt.data.interactions import Dataset
+from gainakt.data.mapped import text_at
 from gainakt.errors import DataError
-from gainakt.evaluation.metrics import accuracy, auc, brier, log_loss
-from gainakt.evaluation.readout import Readout, read_out
+from gainakt.evaluation.metrics import RunningMetrics
+from gainakt.evaluation.readout import PART_STEPS, Readout, read_in_parts
 from gainakt.models.interface import KnowledgeTracer
 
 AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 
+# A row a prediction; `position` is the answer's place in the history, from 0.
+PREDICTIONS = pa.schema(
+    [
+        ("student", pa.string()),
+        ("position", pa.int64()),
+        ("skill", pa.string()),
+        ("answer", pa.int8()),
+        ("probability", pa.float32()),
+        ("mastery", pa.float32()),
+    ]
+)
 
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """The metrics of a split, and the table of every prediction behind them."""
 
-    metrics: dict[str, Any]
-    predictions: pa.Table
+def check_skills(dataset: Dataset, skill_ids: tuple[str, ...]) -> None:
+    """Refuse data with skills that a model was not trained on.
+
+    Raises:
+        DataError: names the first of them.
+    """
+    known = set(skill_ids)
+    unknown = [skill for skill in dataset.skill_ids if skill not in known]
+    if unknown:
+        raise DataError(
+            f"data set {dataset.name!r} has {len(unknown)} skills that the model was not trained "
+            f"on, the first is {unknown[0]!r}; a model can only be used on skills it has seen"
+        )
 
 
 def with_skills_of(dataset: AnyDataset, skill_ids: tuple[str, ...]) -> AnyDataset:
@@ -36,86 +57,120 @@ def with_skills_of(dataset: AnyDataset, skill_ids: tuple[str, ...]) -> AnyDatase
     Raises:
         DataError: the data set has a skill that the model was not trained on.
     """
+    check_skills(dataset, skill_ids)
+    if dataset.skill_ids == skill_ids:
+        return dataset
     code = {skill: i for i, skill in enumerate(skill_ids)}
-    unknown = [skill for skill in dataset.skill_ids if skill not in code]
-    if unknown:
-        raise DataError(
-            f"data set {dataset.name!r} has {len(unknown)} skills that the model was not trained "
-            f"on, the first is {unknown[0]!r}; a model can only be used on skills it has seen"
-        )
     mapping = np.array([code[skill] for skill in dataset.skill_ids], dtype=np.int32)
     return replace(dataset, skill_ids=skill_ids, skills=mapping[dataset.skills])
+
+
+def predict(
+    model: KnowledgeTracer,
+    dataset: Dataset,
+    students: npt.NDArray[np.integer],
+    skill_ids: tuple[str, ...],
+    seq_len: int,
+    stride: int,
+    device: torch.device,
+    precision: AbstractContextManager[object] | None = None,
+    size: int = PART_STEPS,
+) -> Iterator[tuple[Readout, pa.Table]]:
+    """Predict every answer but each student's first, from at most the `seq_len` - 1 before it.
+
+    Yields parts of bounded size, students in the order given: the predicted steps, and the table
+    of the schema `PREDICTIONS` that says the same in ids.
+
+    Args:
+        model: on `device`.
+        dataset: with any codes of its skills.
+        students: (n,) indices.
+        skill_ids: the model's, in the order of its codes.
+        seq_len: longest sequence the model reads.
+        stride: see `window_sequences`.
+        device: where to compute.
+        precision: autocast context of the dense layers.
+        size: the most rows, and steps of windows, to hold at a time.
+
+    Raises:
+        DataError: the data set has a skill that the model was not trained on.
+    """
+    lengths = dataset.offsets[students + 1] - dataset.offsets[students]
+    for begin, end in bounded_ranges(lengths, size):
+        part = with_skills_of(dataset.part(students[begin:end]), skill_ids)
+        windows = window_sequences(part, np.arange(end - begin), seq_len, stride)
+        for readout in read_in_parts(model, windows, device, precision=precision, steps=size):
+            scored = readout.where(readout.has_next)
+            yield scored, _prediction_table(part, windows, scored)
 
 
 def evaluate_split(
     model: KnowledgeTracer,
     dataset: Dataset,
+    skill_ids: tuple[str, ...],
     split: str,
     folds: Data,
     seq_len: int,
     evaluation: Evaluation,
     device: torch.device,
     precision: AbstractContextManager[object] | None = None,
-) -> Scores:
-    """Score every answer but each student's first, from at most the `seq_len` - 1 before it.
+    keep: Callable[[pa.Table], object] = lambda table: None,
+) -> dict[str, Any]:
+    """Return the metrics of a split, by the window protocol (see `predict`).
 
     Args:
         model: on `device`.
-        dataset: coded with the model's skills.
+        dataset: with any codes of its skills.
+        skill_ids: the model's, in the order of its codes.
         split: train, valid or test.
         folds: which students validate and test.
         seq_len: longest sequence the model reads.
         evaluation: `window_stride`.
         device: where to compute.
         precision: autocast context of the dense layers.
+        keep: is handed the predictions, table by table.
 
     Raises:
-        DataError: the split has no students, or answers of one class only.
+        DataError: the split has no students, answers of one class only, or unknown skills.
     """
     students = dataset.students(split, folds.fold, folds.test_fold)
-    sequences = window_sequences(dataset, students, seq_len, evaluation.window_stride)
-    readout = read_out(model, sequences, device, precision=precision)
-    scored = readout.where(readout.has_next)
-    if len(np.unique(scored.next_answer)) < 2:
+    stride = evaluation.window_stride
+    running = RunningMetrics()
+    for scored, table in predict(
+        model, dataset, students, skill_ids, seq_len, stride, device, precision
+    ):
+        running.add(scored.next_answer, scored.logit, scored.probability)
+        keep(table)
+    values = running.values() if running.targets else {"auc": float("nan")}
+    if np.isnan(values["auc"]):
         raise DataError(
             f"the {split} students of {dataset.name!r} give answers of one class only "
-            f"({len(scored.next_answer)} targets); AUC needs right and wrong ones"
+            f"({running.targets} targets); AUC needs right and wrong ones"
         )
-    metrics = {
+    return {
         "split": split,
         "fold": folds.fold,
         "test_fold": folds.test_fold,
         "protocol": "window",
         "seq_len": seq_len,
-        "window_stride": evaluation.window_stride,
+        "window_stride": stride,
         "students": len(students),
-        "targets": len(scored.next_answer),
-        "auc": auc(scored.next_answer, scored.logit),
-        "accuracy": accuracy(scored.next_answer, scored.probability),
-        "log_loss": log_loss(scored.next_answer, scored.logit),
-        "brier": brier(scored.next_answer, scored.probability),
+        "targets": running.targets,
+        **values,
+        "auc_exact": running.auc.exact,
     }
-    return Scores(metrics, _prediction_table(dataset, sequences, scored))
 
 
-def _prediction_table(dataset: Dataset, sequences: Sequences, scored: Readout) -> pa.Table:
-    """One row a prediction: student, position in the history (from 0), skill, answer, ..."""
-    student = sequences.students[scored.sequence]
-    position = sequences.starts[scored.sequence] + scored.position + 1 - dataset.offsets[student]
-    ids = np.asarray(dataset.student_ids, dtype=object)
-    skills = np.asarray(dataset.skill_ids, dtype=object)
-    order = np.lexsort((position, student))
-
-    def column(values: npt.NDArray[Any]) -> pa.Array:
-        return pa.array(values[order], from_pandas=True)
-
-    return pa.table(
-        {
-            "student": pa.array(ids[student][order], pa.string()),
-            "position": column(position),
-            "skill": pa.array(skills[scored.next_skill][order], pa.string()),
-            "answer": column(scored.next_answer.astype(np.int8)),
-            "probability": column(scored.probability),
-            "mastery": column(scored.next_mastery),
-        }
-    )
+def _prediction_table(part: Dataset, windows: Sequences, scored: Readout) -> pa.Table:
+    """Windows come student by student and in order of time, and so do the rows."""
+    student = windows.students[scored.sequence]
+    position = windows.starts[scored.sequence] + scored.position + 1 - part.offsets[student]
+    columns = [
+        text_at(part.student_ids, student),
+        position,
+        pa.array(part.skill_ids, pa.string()).take(pa.array(scored.next_skill)),
+        scored.next_answer.astype(np.int8),
+        scored.probability,
+        pa.array(scored.next_mastery, from_pandas=True),
+    ]
+    return pa.table(columns, schema=PREDICTIONS)

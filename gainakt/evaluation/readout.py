@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gainakt.data.batches import Batch, Sequences, evaluation_batches
+from gainakt.data.batches import Batch, Sequences, bounded_ranges, evaluation_batches
 from gainakt.models.interface import KnowledgeTracer
 from gainakt.objectives.alignment import performance
 
 # A fall of mastery by less than this is rounding.
 FALL_TOLERANCE = 1e-6
+# Steps that are read at a time where there may be more than fit: a readout takes 60 bytes a step.
+PART_STEPS = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,12 @@ class Readout:
     def where(self, mask: npt.NDArray[np.bool_]) -> Readout:
         """Return the steps where the (n,) mask holds."""
         return Readout(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
+
+    @classmethod
+    def join(cls, parts: Sequence[Readout]) -> Readout:
+        """Return the steps of several readouts, one after the other; at least one."""
+        columns = [f.name for f in fields(cls)]
+        return cls(**{c: np.concatenate([getattr(part, c) for part in parts]) for c in columns})
 
     @property
     def probability(self) -> npt.NDArray[np.float32]:
@@ -88,6 +97,32 @@ def read_out(
     joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     order = np.lexsort((joined["position"], joined["sequence"]))
     return Readout(**{name: column[order] for name, column in joined.items()})
+
+
+def read_in_parts(
+    model: KnowledgeTracer,
+    sequences: Sequences,
+    device: torch.device,
+    *,
+    residual_window: int | None = None,
+    precision: AbstractContextManager[object] | None = None,
+    steps: int = PART_STEPS,
+) -> Iterator[Readout]:
+    """Read sequences as `read_out` does, in parts of whole sequences, so that any number fits.
+
+    Args:
+        model, sequences, device, residual_window, precision: as for `read_out`.
+        steps: the most in a part, unless one sequence alone has more.
+    """
+    for begin, end in bounded_ranges(sequences.lengths, steps):
+        readout = read_out(
+            model,
+            sequences.take(np.arange(begin, end)),
+            device,
+            residual_window=residual_window,
+            precision=precision,
+        )
+        yield replace(readout, sequence=readout.sequence + begin)
 
 
 @torch.inference_mode()

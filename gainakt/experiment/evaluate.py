@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,12 @@ import pyarrow.parquet as pq
 import torch
 
 from gainakt.data.interactions import Dataset
-from gainakt.evaluation.protocol import Scores, evaluate_split, with_skills_of
+from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.folder import RunFolder, write_json
 from gainakt.experiment.opening import open_run
 from gainakt.training.accelerate import precision
-from gainakt.training.checkpoint import Checkpoint, write_atomically
+from gainakt.training.checkpoint import Checkpoint, replacing
 
 
 def evaluate(
@@ -30,37 +32,74 @@ def evaluate(
         data: a prepared data set in place of the recorded one.
     """
     run = open_run(folder, data)
-    scores = score(run.checkpoint, run.dataset, split, run.device)
-    metrics = {
-        **scores.metrics,
-        "epoch": run.checkpoint.epoch,
-        "same_data_as_training": run.same_data,
-    }
     name = run.name_of(split)
-    write_scores(folder, name, Scores(metrics, scores.predictions))
+    more = {"epoch": run.checkpoint.epoch, "same_data_as_training": run.same_data}
+    metrics = score_split(folder, run.checkpoint, run.stored, split, run.device, name, more)
     console.say(f"metrics: {folder.evaluation(name)}")
     console.say(f"predictions: {folder.predictions(name)}")
     return metrics
 
 
-def score(checkpoint: Checkpoint, dataset: Dataset, split: str, device: torch.device) -> Scores:
-    """Score a checkpoint on a split of a data set, by the recorded fold and protocol."""
+def score_split(
+    folder: RunFolder,
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    split: str,
+    device: torch.device,
+    name: str | None = None,
+    more: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Score a checkpoint by the recorded fold and protocol; write metrics and predictions.
+
+    Args:
+        folder: where to write.
+        checkpoint: what to score.
+        dataset: with any codes of its skills.
+        split: whose answers to predict.
+        device: where to compute.
+        name: of the split in the names of the files, by default its own.
+        more: values to keep beside the metrics.
+    """
+    name = name or split
+    with predictions_file(folder.predictions(name)) as keep:
+        metrics = score(checkpoint, dataset, split, device, keep)
+    metrics |= more or {}
+    write_json(folder.evaluation(name), metrics)
+    return metrics
+
+
+def score(
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    split: str,
+    device: torch.device,
+    keep: Callable[[pa.Table], object],
+) -> dict[str, Any]:
+    """Score a checkpoint on a split by the recorded fold and protocol; `keep` gets the tables."""
     config = checkpoint.config
     return evaluate_split(
         checkpoint.model().to(device),
-        with_skills_of(dataset, checkpoint.skill_ids),
+        dataset,
+        checkpoint.skill_ids,
         split,
         config.data,
         config.model.seq_len,
         config.evaluation,
         device,
         precision(config, device),
+        keep,
     )
 
 
-def write_scores(folder: RunFolder, split: str, scores: Scores) -> None:
-    """Write a split's metrics and predictions into the run's folder."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(scores.predictions, sink, compression="zstd")
-    write_atomically(folder.predictions(split), sink.getvalue().to_pybytes())
-    write_json(folder.evaluation(split), scores.metrics)
+@contextmanager
+def predictions_file(path: Path) -> Iterator[Callable[[pa.Table], None]]:
+    """Yield what appends tables of predictions to a Parquet file that comes to be when all are in.
+
+    Raises:
+        ExperimentError: it cannot be written.
+    """
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(temporary, PREDICTIONS, compression="zstd") as writer,
+    ):
+        yield writer.write_table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from gainakt.config import Config
 from gainakt.data.interactions import Dataset
 from gainakt.errors import DataError
-from gainakt.evaluation.protocol import with_skills_of
+from gainakt.evaluation.protocol import check_skills, with_skills_of
 from gainakt.experiment.folder import RunFolder
 from gainakt.experiment.records import data_problems, recorded_data
 from gainakt.training.accelerate import prepare_machine
@@ -19,19 +20,25 @@ from gainakt.training.checkpoint import Checkpoint, load_checkpoint
 
 @dataclass(frozen=True, eq=False)
 class OpenRun:
-    """What a run needs to predict: its data are coded with the model's skills.
+    """What a run needs to predict.
 
-    same_data: whether these are the data that it learnt from.
+    stored: the data with their own codes of skills. same_data: whether these are the data that it
+    learnt from.
     """
 
     checkpoint: Checkpoint
-    dataset: Dataset
+    stored: Dataset
     device: torch.device
     same_data: bool
 
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data coded with the model's skills."""
+        return with_skills_of(self.stored, self.checkpoint.skill_ids)
+
     def name_of(self, split: str) -> str:
         """Name a split in files: figures on other data never take the place of the run's own."""
-        return split if self.same_data else f"{split}_on_{self.dataset.name}"
+        return split if self.same_data else f"{split}_on_{self.stored.name}"
 
 
 def open_run(folder: RunFolder, data: Path | None = None) -> OpenRun:
@@ -50,8 +57,8 @@ def open_run(folder: RunFolder, data: Path | None = None) -> OpenRun:
     problems = data_problems(folder, dataset)
     if data is None and problems:
         raise DataError(f"{problems[0]}; to evaluate on other data, name them with --data")
+    check_skills(dataset, checkpoint.skill_ids)
     device = prepare_machine(_anywhere(checkpoint.config))
-    dataset = with_skills_of(dataset, checkpoint.skill_ids)
     return OpenRun(checkpoint, dataset, device, not problems)
 
 

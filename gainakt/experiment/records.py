@@ -29,7 +29,7 @@ def recorded_data(run: RunFolder, elsewhere: Path | None = None) -> Dataset:
         ExperimentError: the folder does not say where they are.
     """
     where = elsewhere or Path(_data_record(run)["path"])
-    if not where.is_dir():
+    if elsewhere is None and not where.is_dir():
         raise DataError(
             f"the data of this run are not at {where} any more; say where they are with --data DIR"
         )

@@ -18,15 +18,17 @@ import numpy as np
 import torch
 
 from gainakt.config import Config
-from gainakt.data.batches import Sequences, chunk_sequences
+from gainakt.data.batches import Sequences, bounded_ranges, chunk_sequences
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.errors import DataError, GainaktError
 from gainakt.evaluation.consistency import all_or_sample, final_consistency
+from gainakt.evaluation.pieces import rows_of_pieces
+from gainakt.evaluation.readout import PART_STEPS
 from gainakt.experiment import commands, provenance
 from gainakt.experiment.checklist import Check, run_checks
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.embedded import embedded_data
-from gainakt.experiment.evaluate import score, write_scores
+from gainakt.experiment.evaluate import score_split
 from gainakt.experiment.folder import (
     COMPLETED,
     FAILED,
@@ -244,15 +246,24 @@ def check_trainable(dataset: Dataset, config: Config) -> None:
                 f"data set {dataset.name!r}: the {split} students of fold {config.data.fold} have "
                 "fewer than 3 interactions each, nothing can be learnt from them"
             )
-        rows = np.concatenate(
-            [np.arange(s + 1, s + n) for s, n in zip(pieces.starts, pieces.lengths, strict=True)]
-        )
-        classes = np.unique(dataset.responses[rows])
+        classes = answers_to_learn(pieces)
         if len(classes) < 2:
             raise DataError(
                 f"data set {dataset.name!r}: every answer of the {split} students of fold "
                 f"{config.data.fold} is {classes[0]}; both right and wrong answers are needed"
             )
+
+
+def answers_to_learn(pieces: Sequences) -> list[int]:
+    """Return the kinds of answers, 0 and 1, that come after the first of a piece."""
+    found: set[int] = set()
+    for begin, end in bounded_ranges(pieces.lengths, PART_STEPS):
+        part = pieces.take(np.arange(begin, end))
+        first = np.cumsum(part.lengths) - part.lengths
+        found |= set(np.unique(np.delete(part.responses[rows_of_pieces(part)], first)).tolist())
+        if len(found) == 2:  # as a rule after the first few students
+            break
+    return sorted(found)
 
 
 def _final_results(
@@ -265,7 +276,7 @@ def _final_results(
     """Measure the best checkpoint on all validation students."""
     best = load_checkpoint(folder.best)
     console.say(f"measuring the best checkpoint (epoch {best.epoch}) on validation students")
-    readout = all_or_sample(
+    figures = all_or_sample(
         best.model().to(trainer.device),
         trainer.validation,
         trainer.device,
@@ -273,9 +284,9 @@ def _final_results(
         config.runtime.seed,
         precision(config, trainer.device),
     )
-    final = final_consistency(readout, config.evaluation.bootstrap_samples, config.runtime.seed)
+    final = final_consistency(figures, config.evaluation.bootstrap_samples, config.runtime.seed)
     if config.runtime.auto_shifted_eval:
-        write_scores(folder, "valid", score(best, dataset, "valid", trainer.device))
+        score_split(folder, best, dataset, "valid", trainer.device)
     return {
         "mastery_corr": final["mastery_correlation"],
         "gain_corr": final["gain_correlation"],

@@ -208,8 +208,9 @@ def _of_table(name: str, metrics: Mapping[str, Any], table: pa.Table) -> Split:
 def _score(run: OpenRun) -> Split:
     if not run.same_data:
         raise DataError("the data are not those of the run")
-    scores = score(run.checkpoint, run.dataset, "valid", run.device)
-    return _of_table("valid", scores.metrics, scores.predictions)
+    tables: list[pa.Table] = []
+    metrics = score(run.checkpoint, run.stored, "valid", run.device, tables.append)
+    return _of_table("valid", metrics, pa.concat_tables(tables))
 
 
 def by_skill(split: Split) -> list[Skill]:

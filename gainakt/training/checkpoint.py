@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,33 @@ class Checkpoint:
         return model.eval()
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name that becomes `path` when the block ends well, and vanishes otherwise.
+
+    At every moment the path holds the old content or the new, whole.
+
+    Raises:
+        ExperimentError: the disk is full, the folder read-only, and the like.
+    """
+    temporary = path.with_name(path.name + ".writing")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise ExperimentError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        # on a read-only disk this fails even where there is nothing to remove
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 def write_atomically(
     path: Path, content: bytes, verify: Callable[[Path], object] | None = None
 ) -> None:
-    """Write a file so that at every moment the path holds the old content or the new, whole.
+    """Write a file whole or not at all (see `replacing`).
 
     Args:
         path: where to.
@@ -63,21 +86,10 @@ def write_atomically(
     Raises:
         ExperimentError: the disk is full, the folder read-only, and the like.
     """
-    temporary = path.with_name(path.name + ".writing")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
         if verify is not None:
             verify(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise ExperimentError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        # on a read-only disk this fails even where there is nothing to remove
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -17,8 +17,8 @@ from gainakt.config import Config, Training
 from gainakt.data.batches import Batch, Sequences, training_batches
 from gainakt.errors import TrainingError
 from gainakt.evaluation import consistency
-from gainakt.evaluation.metrics import accuracy, auc, log_loss
-from gainakt.evaluation.readout import Readout, read_out
+from gainakt.evaluation.metrics import RunningMetrics
+from gainakt.evaluation.readout import Readout, read_in_parts
 from gainakt.models import KnowledgeTracer
 from gainakt.objectives.schedule import EpochWeights, ScheduleState, after_epoch, epoch_weights
 from gainakt.objectives.total import TERMS, BatchWeights, total_loss
@@ -182,10 +182,15 @@ class Trainer:
             "good. Try a smaller learning_rate or gradient_clip, or use_amp = false"
         )
 
-    def _end_epoch(self, recorder: Recorder, weights: EpochWeights, began: float) -> None:
-        epoch = self.epoch + 1
+    def _validate(self) -> tuple[dict[str, float], Readout, Readout]:
+        """Read the validation students part by part.
+
+        Returns:
+            The metrics over all of them, and the readouts of the students that are checked for
+            consistency and of those that are measured for alignment.
+        """
         aligns = self.config.global_alignment
-        readout = read_out(
+        parts = read_in_parts(
             self.evaluated_model,
             self.validation,
             self.device,
@@ -194,10 +199,22 @@ class Trainer:
             ),
             precision=precision(self.config, self.device),
         )
+        metrics = RunningMetrics()
+        checked, aligned = [], []
+        for part in parts:
+            scored = part.where(part.has_next)
+            metrics.add(scored.next_answer, scored.logit, scored.probability)
+            checked.append(_only(part, self._checked))
+            aligned.append(_only(part, self._aligned))
+        return metrics.values(), Readout.join(checked), Readout.join(aligned)
+
+    def _end_epoch(self, recorder: Recorder, weights: EpochWeights, began: float) -> None:
+        epoch = self.epoch + 1
+        metrics, checked, aligned = self._validate()
         alignment = None
-        if aligns.enable_global_alignment_pass:
-            alignment = consistency.global_alignment(_only(readout, self._aligned))
-        row = self._row(epoch, readout)
+        if self.config.global_alignment.enable_global_alignment_pass:
+            alignment = consistency.global_alignment(aligned)
+        row = self._row(epoch, metrics, checked)
         shares = self.progress.shares()
         before = self.history.best
         self.schedule, events = after_epoch(
@@ -240,17 +257,16 @@ class Trainer:
     def _starting_weights(self) -> BatchWeights:
         return BatchWeights.start(self.config.interpretability.sparsity_loss_weight, self.device)
 
-    def _row(self, epoch: int, readout: Readout) -> dict[str, Any]:
-        scored = readout.where(readout.has_next)
-        check = consistency.consistency_check(_only(readout, self._checked))
+    def _row(self, epoch: int, metrics: dict[str, float], checked: Readout) -> dict[str, Any]:
+        check = consistency.consistency_check(checked)
         shares = self.progress.shares()
         return {
             "epoch": epoch,
             "train_loss": self.progress.mean_loss(),
             "train_auc": self.progress.train_auc(),
-            "val_loss": log_loss(scored.next_answer, scored.logit),
-            "val_auc": auc(scored.next_answer, scored.logit),
-            "val_accuracy": accuracy(scored.next_answer, scored.probability),
+            "val_loss": metrics["log_loss"],
+            "val_auc": metrics["auc"],
+            "val_accuracy": metrics["accuracy"],
             "monotonicity_violation_rate": check.monotonicity_violation_rate,
             "negative_gain_rate": check.negative_gain_rate,
             "bounds_violation_rate": check.bounds_violation_rate,

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from gainakt.data.batches import Batch
-from gainakt.evaluation.metrics import auc
+from gainakt.evaluation.metrics import RunningAUC
 from gainakt.models.interface import ModelOutput
 from gainakt.objectives.total import TERMS, Losses
+
+# Batches between two transfers of predictions to the host, which a GPU has to wait for.
+BATCHES_AT_A_TIME = 1000
 
 
 @dataclass(eq=False)
@@ -21,7 +24,9 @@ class EpochProgress:
 
     terms: the epoch's summed loss terms, (5,), in the order of TERMS.
     watched: for each watched quantity one tensor a batch.
-    logits, answers: of the scored steps, for the training AUC.
+    logits, answers: of scored steps that `auc` has not taken in yet.
+    auc: of those before them, on the host. It is exact for up to 20 million steps an epoch; more
+        would fill the memory, and every saved state with them.
     """
 
     steps: int = 0
@@ -29,6 +34,7 @@ class EpochProgress:
     watched: dict[str, list[Tensor]] = field(default_factory=dict)
     logits: list[Tensor] = field(default_factory=list)
     answers: list[Tensor] = field(default_factory=list)
+    auc: RunningAUC = field(default_factory=RunningAUC)
 
     def add(self, losses: Losses, output: ModelOutput, batch: Batch) -> None:
         """Take in one optimiser step."""
@@ -46,6 +52,8 @@ class EpochProgress:
                 self.watched.setdefault(name, []).append(value)
         self.logits.append(output.logits.detach()[batch.has_next])
         self.answers.append(batch.next_response[batch.has_next].to(torch.int8))
+        if len(self.logits) == BATCHES_AT_A_TIME:
+            self._take_in()
 
     def mean_loss(self) -> float:
         """Return the mean total loss so far."""
@@ -65,8 +73,14 @@ class EpochProgress:
 
     def train_auc(self) -> float:
         """AUC of the predictions made while training, dropout on."""
-        answers = torch.cat(self.answers).cpu().numpy()
-        return auc(answers, torch.cat(self.logits).float().cpu().numpy())
+        self._take_in()
+        return self.auc.value()
+
+    def _take_in(self) -> None:
+        if self.logits:
+            answers = torch.cat(self.answers).cpu().numpy()
+            self.auc.add(answers, torch.cat(self.logits).float().cpu().numpy())
+            self.logits, self.answers = [], []
 
     def summary(self) -> dict[str, Any]:
         """Return batch means of what was watched; variance with its extremes."""
@@ -85,25 +99,26 @@ class EpochProgress:
 
     def state(self) -> dict[str, Any]:
         """Return everything as plain values and tensors, to save in mid-epoch."""
+        self._take_in()
         return {
             "steps": self.steps,
             "terms": self.terms,
             "watched": {name: torch.stack(values) for name, values in self.watched.items()},
-            "logits": torch.cat(self.logits) if self.logits else None,
-            "answers": torch.cat(self.answers) if self.answers else None,
+            "auc": {
+                name: None if values is None else torch.from_numpy(values)
+                for name, values in self.auc.state().items()
+            },
         }
 
     @classmethod
     def restore(cls, state: dict[str, Any], device: torch.device) -> EpochProgress:
         """Rebuild from `state`."""
-
-        def pieces(tensor: Tensor | None) -> list[Tensor]:
-            return [] if tensor is None else [tensor.to(device)]
-
-        return cls(
+        progress = cls(
             steps=state["steps"],
             terms=None if state["terms"] is None else state["terms"].to(device),
             watched={name: list(v.to(device)) for name, v in state["watched"].items()},
-            logits=pieces(state["logits"]),
-            answers=pieces(state["answers"]),
         )
+        progress.auc.restore(
+            {name: None if v is None else v.numpy() for name, v in state["auc"].items()}
+        )
+        return progress

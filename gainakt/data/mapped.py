@@ -1,0 +1,316 @@
+"""The arrays that training reads: made once beside the table, then mapped into memory.
+
+They lie in a folder that is named by a hash over all that they depend on and that takes its name
+only when it is whole, so that neither stale nor half-written arrays are ever read.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gainakt.errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks; there two makers may do the same work
+    fcntl = None  # type: ignore[assignment]
+
+# Part of every key: another layout never meets folders of this one.
+LAYOUT = 1
+DTYPES: dict[str, type[np.generic]] = {
+    "skills": np.int32,
+    "responses": np.int8,
+    "orders": np.int32,
+    "offsets": np.int64,
+    "folds": np.int8,
+}
+STUDENTS_FILE = "students.arrow"
+
+_LOG = logging.getLogger(__name__)
+
+
+class TextColumn(Sequence[str]):
+    """Text in an Arrow column, decoded where it is asked for: millions of ids, none of them held.
+
+    Args:
+        column: strings without nulls.
+    """
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            places = range(*index.indices(len(self)))
+            found: list[str] = self.take(np.asarray(places, np.int64)).to_pylist()
+            return found
+        # Arrow says "index out of bounds" as an IndexError, as a list does
+        return str(self._column[int(index)].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        for chunk in self._column.chunks:
+            yield from chunk.to_pylist()
+
+    def __contains__(self, text: object) -> bool:
+        return isinstance(text, str) and self._find(text) >= 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def index(self, text: str, *limits: int) -> int:
+        """The first place of ``text``; raises ValueError where it is not."""
+        place = self._find(text)
+        if place < 0 or limits:
+            return super().index(text, *limits)
+        return place
+
+    def take(self, places: np.ndarray) -> pa.StringArray:
+        """The texts at (n,) integer places, as an Arrow array."""
+        return _one_array(self._column.take(pa.array(places)))
+
+    def _find(self, text: str) -> int:
+        return int(pc.index(self._column, text).as_py())
+
+
+def text_at(texts: Sequence[str], places: np.ndarray) -> pa.StringArray:
+    """The texts at (n,) integer places of a list or a ``TextColumn``, as an Arrow array."""
+    if isinstance(texts, TextColumn):
+        return texts.take(places)
+    return pa.array([texts[place] for place in places.tolist()], pa.string())
+
+
+class Arrays(NamedTuple):
+    """What a ``Dataset`` holds of its table, see there."""
+
+    student_ids: TextColumn
+    skills: np.ndarray
+    responses: np.ndarray
+    orders: np.ndarray
+    offsets: np.ndarray
+    folds: np.ndarray
+
+
+class Piece(NamedTuple):
+    """What a stretch of the table adds: its rows (n,), and the m students that begin in it.
+
+    ``begins`` (m,) are the rows, counted from the start of the table, at which they do.
+    """
+
+    skills: np.ndarray
+    responses: np.ndarray
+    orders: np.ndarray
+    begins: np.ndarray
+    folds: np.ndarray
+    student_ids: pa.StringArray
+
+
+def open_arrays(
+    place: Path, key: str, students: int, rows: int, pieces: Callable[[], Iterable[Piece]]
+) -> Arrays:
+    """The arrays in the folder ``place / key``, made from ``pieces`` where they are not there yet.
+
+    ``key`` names all that the arrays depend on. ``pieces`` reads and checks the whole table; what
+    it raises is passed on, and then no arrays come to be. Where ``place`` cannot be written, the
+    arrays are made in a temporary folder for this process alone, and a line says so.
+    """
+
+    def whole() -> Arrays | None:
+        return _mapped(place / key, students, rows)
+
+    found = whole()
+    if found is not None:
+        return found
+    try:
+        place.mkdir(exist_ok=True)
+        with _one_maker(place) as alone:
+            found = whole()
+            if found is None:
+                _make(place, key, pieces(), remove_others=alone)
+                found = whole()
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        if found is not None:
+            return found
+        reason = "what was written cannot be read back"
+    return _made_in_passing(place, reason, students, rows, pieces())
+
+
+def _made_in_passing(
+    place: Path, reason: str, students: int, rows: int, pieces: Iterable[Piece]
+) -> Arrays:
+    try:
+        # maps outlive the names of their files
+        with tempfile.TemporaryDirectory(prefix="gainakt-", ignore_cleanup_errors=True) as name:
+            _LOG.warning(
+                "%s cannot be written (%s): the arrays of this data set are made in %s, for this "
+                "process alone",
+                place,
+                reason,
+                Path(name).parent,
+            )
+            _write(Path(name), pieces)
+            found = _mapped(Path(name), students, rows)
+            assert found is not None
+            return found
+    except OSError as error:
+        raise DataError(
+            f"cannot write {place} ({reason}), nor a temporary folder ({error.strerror or error}); "
+            "free some space, or set TMPDIR to a folder that can be written"
+        ) from None
+
+
+@contextmanager
+def _one_maker(place: Path) -> Iterator[bool]:
+    """Let one process at a time make arrays in ``place``; yields whether that is certain."""
+    if fcntl is None:
+        yield False
+        return
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)  # which ends the lock, as the end of the process would
+
+
+def _make(place: Path, key: str, pieces: Iterable[Piece], *, remove_others: bool) -> None:
+    if remove_others:  # arrays of a table that is no more, and what a killed maker left
+        for path in place.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{key}-", suffix=".unfinished", dir=place))
+    try:
+        # mkdtemp keeps others out; whoever may read the table may read its arrays
+        temporary.chmod(place.stat().st_mode & 0o777)
+        _write(temporary, pieces)
+        for path in (*temporary.iterdir(), temporary):
+            sync(path)
+        if not (place / key).exists():  # another maker may have been faster
+            temporary.rename(place / key)
+        sync(place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file or folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(folder: Path, pieces: Iterable[Piece]) -> None:
+    with ExitStack() as stack:
+        files = {
+            name: stack.enter_context(_column_file(folder / f"{name}.npy", dtype))
+            for name, dtype in DTYPES.items()
+        }
+        schema = pa.schema([("student_id", pa.string())])
+        sink = stack.enter_context(pa.OSFile(str(folder / STUDENTS_FILE), "wb"))
+        students = stack.enter_context(pa.ipc.new_file(sink, schema))
+        rows = 0
+        for piece in pieces:
+            for name in ("skills", "responses", "orders", "folds"):
+                files[name](getattr(piece, name))
+            files["offsets"](piece.begins)
+            students.write_batch(pa.record_batch([piece.student_ids], schema=schema))
+            rows += len(piece.skills)
+        files["offsets"](np.array([rows]))
+
+
+@contextmanager
+def _column_file(path: Path, dtype: type[np.generic]) -> Iterator[Callable[[np.ndarray], None]]:
+    """A .npy file of one axis that grows; yields what appends to it."""
+    length = 0
+
+    def append(values: np.ndarray) -> None:
+        nonlocal length
+        file.write(np.ascontiguousarray(values, dtype).data)
+        length += len(values)
+
+    with path.open("wb") as file:
+        size = _write_header(file, dtype, 0)
+        yield append
+        file.seek(0)
+        # numpy leaves room in the header for the longest axis
+        assert _write_header(file, dtype, length) == size
+
+
+def _write_header(file: BinaryIO, dtype: type[np.generic], length: int) -> int:
+    described: dict[str, Any] = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": (length,),
+    }
+    np.lib.format.write_array_header_1_0(file, described)
+    return file.tell()
+
+
+def _mapped(folder: Path, students: int, rows: int) -> Arrays | None:
+    """The arrays of a folder as maps; None where they are missing or cut short.
+
+    The maps are private and may be written to, for tensors that share the memory of an array want
+    that; no write reaches the disk.
+    """
+    lengths = {"offsets": students + 1, "folds": students}
+    arrays = {}
+    try:
+        for name, dtype in DTYPES.items():
+            array = np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+            if array.dtype != dtype or array.shape != (lengths.get(name, rows),):
+                return None
+            arrays[name] = np.asarray(array)
+        with pa.memory_map(str(folder / STUDENTS_FILE)) as source:
+            ids = pa.ipc.open_file(source).read_all().column(0)
+    except (OSError, ValueError, EOFError, pa.ArrowException):
+        return None
+    if len(ids) != students or arrays["offsets"][0] != 0 or arrays["offsets"][-1] != rows:
+        return None
+    return Arrays(TextColumn(ids), **arrays)
+
+
+def release(*arrays: np.ndarray) -> None:
+    """Tell the system that pages of mapped arrays are not needed for now; others stay as they are.
+
+    They come back when they are read. A pass over all rows thereby takes no memory of its own.
+    """
+    for array in arrays:
+        base: Any = array
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            base.madvise(mmap.MADV_DONTNEED)
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.StringArray:
+    combined = column.combine_chunks()
+    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
