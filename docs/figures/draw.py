@@ -109,13 +109,13 @@ def flow() -> Drawing:
     d.text(204, 184, "simulate", "soft")
     d.arrow((388, 107), (456, 107))
     d.text(422, 99, "train", "soft")
-    for y, verb in zip((24, 52, 107, 162, 190), VERBS_OF_A_RUN, strict=True):
+    for y, verb in zip((24, 52, 80, 134, 162, 190), VERBS_OF_A_RUN, strict=True):
         d.line((616, 107), (630, 107), (630, y), (644, y))
         d.text(650, y + 4.5, verb, "soft", "start")
     return d
 
 
-VERBS_OF_A_RUN = ("check", "evaluate", "explain", "compare", "reproduce")
+VERBS_OF_A_RUN = ("check", "evaluate", "explain", "report", "compare", "reproduce")
 
 
 def shift() -> Drawing:
