@@ -164,7 +164,8 @@ def test_groups_are_summarised_and_tested_on_the_same_students(
     (against,) = result["test_auc_against_first"]
     aucs = [json.loads((r / "evaluation_test.json").read_text())["auc"] for r in (other, run_copy)]
     assert against["group"] == "trained"
-    assert against["difference"] == pytest.approx(aucs[0] - aucs[1], abs=1e-6)
+    # the table rounds probabilities near 0 and 1 to ties that the log-odds did not have
+    assert against["difference"] == pytest.approx(aucs[0] - aucs[1], abs=1e-3)
     summaries = {(s["group"], s["metric"]): s for s in result["summaries"]}
     assert summaries["trained", "test_auc"]["n"] == 2
     assert summaries["trained", "test_auc"]["mean"] == pytest.approx(aucs[0])
