@@ -22,29 +22,44 @@ def causal_attention(
     Returns:
         (N, d), heads joined again.
     """
+    parts = (x.unflatten(-1, (n_heads, -1)) for x in (queries, keys, values))
+    return batch.by_rectangle(attend, *parts, *batch.masks()).flatten(-2)
 
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.unflatten(-1, (n_heads, -1)).transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2)
 
-    return batch.by_rectangle(attend, queries, keys, values)
+def attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
+    """Return what the steps of some rows attend to, (rows, T, H, d / H).
+
+    Args:
+        queries, keys, values: (rows, T, H, d / H).
+        visible: (rows, T, T) bool; by default a step sees itself and all before it in its row.
+    """
+    q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
+    if visible is None:
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    else:
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None])
+    return attended.transpose(1, 2)
 
 
 class Dropout(nn.Module):
     """Dropout that draws 16 random bits an element from torch's generator.
 
     On a CPU it takes a quarter of the time of torch's own, which draws every element apart; the
-    share dropped is `p` to within 1/65536, and the rest is scaled by exactly that.
+    share dropped is `p` to within 1/65536, and the rest is scaled by exactly that. A GPU has torch's
+    own, which is one kernel there.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
+        self.p = p
         self.threshold = round(p * 2**16)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (...) `x` with elements dropped, in training only."""
         if not self.training or self.threshold == 0:
             return x
+        if x.is_cuda:
+            return F.dropout(x, self.p)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
         words.random_(-(2**63), None)
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)

@@ -9,7 +9,12 @@ from torch import Tensor
 
 
 def attention_weights(
-    query: Tensor, keys: Tensor, is_same: Tensor, same: Tensor, decay: Tensor
+    query: Tensor,
+    keys: Tensor,
+    is_same: Tensor,
+    same: Tensor,
+    decay: Tensor,
+    visible: Tensor | None = None,
 ) -> Tensor:
     """Return the share of each past answer in the evidence, alpha (rows, H, T, T).
 
@@ -23,10 +28,14 @@ def attention_weights(
         query, keys: (rows, T, H, d_h).
         is_same: (rows, T, T), 1 where the skill of step i is the one asked after step t.
         same, decay: (H,).
+        visible: (rows, T, T) bool, the past where it is not the whole row up to t (see Batch).
     """
     rows, length, heads, width = query.shape
-    future = torch.full((length, length), -torch.inf, device=query.device).triu_(1)
-    fading = decay[:, None, None] * _steps(query) + future
+    if visible is None:
+        hidden = torch.full((length, length), -torch.inf, device=query.device).triu_(1)
+    else:
+        hidden = torch.where(visible, 0.0, -torch.inf)[:, None]
+    fading = decay[:, None, None] * _steps(query) + hidden
     bias = torch.addcmul(fading, same[:, None, None], is_same[:, None])
     scores = torch.baddbmm(
         bias.flatten(0, 1), _by_head(query), _by_head(keys).mT, alpha=width**-0.5
@@ -36,16 +45,22 @@ def attention_weights(
 
 
 def sum_evidence(
-    query: Tensor, keys: Tensor, gains: Tensor, is_same: Tensor, same: Tensor, decay: Tensor
+    query: Tensor,
+    keys: Tensor,
+    gains: Tensor,
+    is_same: Tensor,
+    same: Tensor,
+    decay: Tensor,
+    visible: Tensor | None = None,
 ) -> Tensor:
     """Return sum over past i of alpha_h(t, i) gain_h(i), (rows, T, H).
 
     Args:
-        query, keys, is_same, same, decay: see `attention_weights`.
+        query, keys, is_same, same, decay, visible: see `attention_weights`.
         gains: (rows, T, H), signed.
     """
     result: Tensor = _EvidenceSum.apply(  # type: ignore[no-untyped-call]
-        query, keys, gains, is_same, same, decay
+        query, keys, gains, is_same, same, decay, visible
     )
     return result
 
@@ -66,8 +81,9 @@ class _EvidenceSum(torch.autograd.Function):
         is_same: Tensor,
         same: Tensor,
         decay: Tensor,
+        visible: Tensor | None,
     ) -> Tensor:
-        alpha = attention_weights(query, keys, is_same, same, decay).flatten(0, 1)
+        alpha = attention_weights(query, keys, is_same, same, decay, visible).flatten(0, 1)
         by_head = gains.transpose(1, 2).flatten(0, 1)[..., None]  # (rows H, T, 1)
         evidence: Tensor = alpha @ by_head
         ctx.save_for_backward(query, keys, is_same, alpha, by_head, evidence)
@@ -94,6 +110,7 @@ class _EvidenceSum(torch.autograd.Function):
             None,
             of_heads[:, 0],
             of_heads[:, 1],
+            None,
         )
 
 

@@ -24,6 +24,26 @@ def accumulate_mastery(first: Tensor, gains: Tensor) -> Tensor:
     return (first[:, :1] + GAIN_RATE * later.cumsum(dim=1)).clamp(max=1.0)
 
 
+def add_up_mastery(
+    first: Tensor, gains: Tensor, begins: Tensor, visible: Tensor | None = None
+) -> Tensor:
+    """Mastery as `accumulate_mastery` has it, by a product with the matrix of what is visible.
+
+    Rows may hold several sequences: what others hold is multiplied by 0, so it does not even reach
+    the rounding. On a GPU, where a cumulative sum of floats repeats no bits, this does.
+
+    Args:
+        first, gains: (rows, T, K).
+        begins: (rows, T, 1) bool, the first steps of sequences.
+        visible: (rows, T, T) bool, the steps up to each one in its sequence; by default all in its row.
+    """
+    if visible is None:
+        visible = begins.new_ones(gains.shape[1], gains.shape[1]).tril()
+    with torch.autocast(gains.device.type, enabled=False):
+        added = torch.where(begins, first, GAIN_RATE * gains)
+        return (visible.to(added.dtype) @ added).clamp(max=1.0)
+
+
 class TwoStreamBlock(nn.Module):
     """One encoder block: attention reads the context, carries the values, and renews both.
 
@@ -65,6 +85,8 @@ class GainAKT2Exp(KnowledgeTracer):
     predictor.
     """
 
+    reads_packed_rows = True
+
     def __init__(
         self,
         n_skills: int,
@@ -105,8 +127,15 @@ class GainAKT2Exp(KnowledgeTracer):
         mastery = None
         if self.mastery_head is not None and gains is not None:
             first = self.mastery_head(context).float().sigmoid()
-            mastery = batch.by_rectangle(accumulate_mastery, first, gains)
+            mastery = self._mastery(batch, first, gains)
         return ModelOutput(logits.float(), mastery, gains)
+
+
+    def _mastery(self, batch: Batch, first: Tensor, gains: Tensor) -> Tensor:
+        if batch.visible is None and not gains.is_cuda:
+            return batch.by_rectangle(accumulate_mastery, first, gains)
+        begins = (batch.position == 0)[:, None]
+        return batch.by_rectangle(add_up_mastery, first, gains, begins, *batch.masks())
 
 
 def build(config: Config, n_skills: int) -> GainAKT2Exp:

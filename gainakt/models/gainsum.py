@@ -61,6 +61,8 @@ class GainSum(KnowledgeTracer):
     every past answer.
     """
 
+    reads_packed_rows = True
+
     def __init__(self, n_skills: int, parameters: GainSumParameters) -> None:
         super().__init__()
         p = parameters
@@ -206,14 +208,13 @@ class GainSum(KnowledgeTracer):
         decay = F.softplus(self.decay)
 
         def add_up(*views: Tensor) -> Tensor:
-            query, keys, gains, skills, wanted = views
+            query, keys, gains, skills, wanted, *visible = views
             is_same = _is_same(skills, wanted)
-            return sum_evidence(query, keys, gains, is_same, self.same, decay)
+            return sum_evidence(query, keys, gains, is_same, self.same, decay, *visible)
 
+        parts = (question.query, evidence.keys, evidence.gains, batch.skill, asked)
         with _exact(states):
-            sums = batch.by_rectangle(
-                add_up, question.query, evidence.keys, evidence.gains, batch.skill, asked
-            )
+            sums = batch.by_rectangle(add_up, *parts, *batch.masks())
         return question.prior + (question.scale * sums).sum(dim=-1)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gainakt.data.batches import Batch
-from gainakt.models.attention import Dropout
+from gainakt.models.attention import Dropout, attend
 
 ROTARY_BASE = 100.0
 
@@ -49,7 +49,7 @@ class QuestionBlock(nn.Module):
 
     def forward(self, batch: Batch, tokens: Tensor) -> Tensor:
         """Return the states (N, d) of the questions that were asked."""
-        attended = batch.by_rectangle(_attend, *self._parts(batch, tokens))
+        attended = batch.by_rectangle(attend, *self._parts(batch, tokens), *batch.masks())
         return self._renew(tokens, attended)
 
     def instead(self, batch: Batch, tokens: Tensor, others: Tensor) -> Tensor:
@@ -68,12 +68,6 @@ class QuestionBlock(nn.Module):
         x = x + self.dropout(self.project(attended.flatten(-2)))
         renewed: Tensor = x + self.dropout(self.narrow(F.gelu(self.widen(self.norm_forward(x)))))
         return renewed
-
-
-def _attend(*parts: Tensor) -> Tensor:
-    q, k, v = (x.transpose(1, 2) for x in parts)
-    attended: Tensor = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return attended.transpose(1, 2)
 
 
 def _attend_instead(*parts: Tensor) -> Tensor:
