@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -83,9 +83,15 @@ class Sequences:
     def columns(self) -> Columns:
         """The arrays as tensors."""
         answers = self.responses if self.soft_answers is None else self.soft_answers
-        arrays = (self.skills, self.responses, self.orders, answers)
-        arrays += (self.starts, self.lengths, self.score_from)
-        return Columns(*map(_tensor, arrays))
+        return Columns(
+            skills=_tensor(self.skills),
+            responses=_tensor(self.responses),
+            orders=_tensor(self.orders),
+            targets=_tensor(answers),
+            starts=_tensor(self.starts),
+            lengths=_tensor(self.lengths),
+            score_from=_tensor(self.score_from),
+        )
 
     def take(self, index: IntArray) -> Sequences:
         """Return the pieces at `index`, in that order."""
@@ -133,12 +139,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors on `device`."""
-        if device.type == "cpu":
-            return self
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {
-            # only from pinned memory does a copy not hold up the host
-            name: value.pin_memory().to(device, non_blocking=True)
+        moved: dict[str, Any] = {
+            name: upload(value, device)
             for name, value in tensors.items()
             if isinstance(value, Tensor)
         }
@@ -257,8 +260,8 @@ def make_batch(sequences: Sequences, index: IntArray) -> Batch:
         positions.append(np.tile(np.arange(length), rows))
         rectangles.append(Rectangle(start, rows, length))
         row, start = row + rows, start + rows * length
-    steps = (torch.from_numpy(np.concatenate(parts)) for parts in (chosen, positions))
-    return gather(sequences.columns, *steps, tuple(rectangles))
+    sequence, position = (torch.from_numpy(np.concatenate(p)) for p in (chosen, positions))
+    return gather(sequences.columns, sequence, position, tuple(rectangles))
 
 
 def gather(
@@ -297,6 +300,13 @@ def gather(
         rectangles=rectangles,
         visible=visible,
     )
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a CPU's tensor on `device`; the host does not wait for the copy to arrive."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _tensor(array: npt.NDArray[np.generic]) -> Tensor:

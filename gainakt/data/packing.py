@@ -8,7 +8,8 @@ the host at once, in two integers a step, from which batches are gathered on the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -23,13 +24,14 @@ from gainakt.data.batches import (
     Sequences,
     gather,
     training_order,
+    upload,
 )
 
 # Rows are at least this long: shorter ones leave larger gaps.
 ROW_LENGTH = 256
 # Lengths that attention kernels like are multiples of this.
 ROW_UNIT = 64
-# Every shape is recorded apart, and more than these save little padding.
+# Every shape is recorded apart; more of them save little padding.
 MOST_SHAPES = 3
 
 
@@ -48,13 +50,11 @@ class PackedEpoch:
 
     def to(self, device: torch.device) -> PackedEpoch:
         """Return the plan on `device`, uploaded once."""
-        if device.type == "cpu":
-            return self
-        moved = (
-            values.pin_memory().to(device, non_blocking=True)
-            for values in (self.sequence, self.position)
+        return replace(
+            self,
+            sequence=upload(self.sequence, device),
+            position=upload(self.position, device),
         )
-        return PackedEpoch(*moved, self.rows, self.starts)
 
 
 class Packing:
@@ -142,11 +142,11 @@ def choose_shapes(rows: IntArray, most: int = MOST_SHAPES) -> list[int]:
     """
     sizes, counts = np.unique(rows, return_counts=True)
 
-    def total(shapes: tuple[int, ...]) -> int:
-        upto = np.searchsorted(sizes, (0, *shapes), side="right")
+    def total(shapes: Iterable[int]) -> int:
+        ends = [0, *np.searchsorted(sizes, list(shapes), side="right").tolist()]
         return sum(
             size * int(counts[a:b].sum())
-            for size, (a, b) in zip(shapes, pairwise(upto), strict=True)
+            for size, (a, b) in zip(shapes, pairwise(ends), strict=True)
         )
 
     largest = int(sizes[-1])

@@ -45,8 +45,8 @@ class Dropout(nn.Module):
     """Dropout that draws 16 random bits an element from torch's generator.
 
     On a CPU it takes a quarter of the time of torch's own, which draws every element apart; the
-    share dropped is `p` to within 1/65536, and the rest is scaled by exactly that. A GPU has torch's
-    own, which is one kernel there.
+    share dropped is `p` to within 1/65536, and the rest is scaled by exactly that. On a GPU torch's
+    own is a single kernel and serves.
     """
 
     def __init__(self, p: float) -> None:

@@ -35,7 +35,7 @@ def add_up_mastery(
     Args:
         first, gains: (rows, T, K).
         begins: (rows, T, 1) bool, the first steps of sequences.
-        visible: (rows, T, T) bool, the steps up to each one in its sequence; by default all in its row.
+        visible: (rows, T, T) bool, the steps up to each one in its sequence; by default in its row.
     """
     if visible is None:
         visible = begins.new_ones(gains.shape[1], gains.shape[1]).tril()
@@ -129,7 +129,6 @@ class GainAKT2Exp(KnowledgeTracer):
             first = self.mastery_head(context).float().sigmoid()
             mastery = self._mastery(batch, first, gains)
         return ModelOutput(logits.float(), mastery, gains)
-
 
     def _mastery(self, batch: Batch, first: Tensor, gains: Tensor) -> Tensor:
         if batch.visible is None and not gains.is_cuda:

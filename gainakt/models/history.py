@@ -269,9 +269,7 @@ def _constants(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.stack([torch.full((), value, device=like.device) for value in values])
 
 
-def _averages(
-    values: Tensor, occurrence: Tensor, rates: tuple[float, ...], longest: int
-) -> Tensor:
+def _averages(values: Tensor, occurrence: Tensor, rates: tuple[float, ...], longest: int) -> Tensor:
     weights = _constants([1 - rate for rate in rates], values)
     return _decayed_sums(values, occurrence, rates, longest) * weights
 

@@ -14,6 +14,41 @@ from gainakt.evaluation.metrics import auc
 from gainakt.models.interface import ModelOutput
 from gainakt.objectives.total import TERMS, Losses
 
+WATCHED = ("mastery_correlation", "gain_correlation", "lag_correlations", "mastery_variance")
+# Stands for the answer of a step that is not scored.
+UNSCORED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What is remembered of one optimiser step; all shapes are those of the batch.
+
+    terms: (5,), in the order of TERMS. watched: by name. logits: (N,). answers: (N,) int8, the next
+    answer, UNSCORED where there is none: to select would mean to wait for the device.
+    """
+
+    terms: Tensor
+    watched: dict[str, Tensor]
+    logits: Tensor
+    answers: Tensor
+
+    @classmethod
+    def of(cls, losses: Losses, output: ModelOutput, batch: Batch) -> Figures:
+        """Return the figures of a step."""
+        watched = {name: getattr(losses, name) for name in WATCHED}
+        answers = torch.where(batch.has_next, batch.next_response, UNSCORED)
+        return cls(
+            losses.terms(),
+            {name: value for name, value in watched.items() if value is not None},
+            output.logits.detach(),
+            answers.to(torch.int8),
+        )
+
+    def copy(self) -> Figures:
+        """Return figures that stay when the tensors of these are written to again."""
+        watched = {name: value.clone() for name, value in self.watched.items()}
+        return Figures(self.terms.clone(), watched, self.logits.clone(), self.answers.clone())
+
 
 @dataclass(eq=False)
 class EpochProgress:
@@ -21,7 +56,7 @@ class EpochProgress:
 
     terms: the epoch's summed loss terms, (5,), in the order of TERMS.
     watched: for each watched quantity one tensor a batch.
-    logits, answers: of the scored steps, for the training AUC.
+    logits, answers: of all steps, for the training AUC; see Figures.
     """
 
     steps: int = 0
@@ -30,22 +65,15 @@ class EpochProgress:
     logits: list[Tensor] = field(default_factory=list)
     answers: list[Tensor] = field(default_factory=list)
 
-    def add(self, losses: Losses, output: ModelOutput, batch: Batch) -> None:
+    def add(self, figures: Figures) -> None:
         """Take in one optimiser step."""
-        terms = losses.terms().double()
+        terms = figures.terms.double()
         self.terms = terms if self.terms is None else self.terms + terms
         self.steps += 1
-        for name in (
-            "mastery_correlation",
-            "gain_correlation",
-            "lag_correlations",
-            "mastery_variance",
-        ):
-            value = getattr(losses, name)
-            if value is not None:
-                self.watched.setdefault(name, []).append(value)
-        self.logits.append(output.logits.detach()[batch.has_next])
-        self.answers.append(batch.next_response[batch.has_next].to(torch.int8))
+        for name, value in figures.watched.items():
+            self.watched.setdefault(name, []).append(value)
+        self.logits.append(figures.logits)
+        self.answers.append(figures.answers)
 
     def mean_loss(self) -> float:
         """Return the mean total loss so far."""
@@ -65,8 +93,14 @@ class EpochProgress:
 
     def train_auc(self) -> float:
         """AUC of the predictions made while training, dropout on."""
-        answers = torch.cat(self.answers).cpu().numpy()
-        return auc(answers, torch.cat(self.logits).float().cpu().numpy())
+        logits, answers = self._scored()
+        return auc(answers.numpy(), logits.numpy())
+
+    def _scored(self) -> tuple[Tensor, Tensor]:
+        """Logits and answers of the scored steps, on the CPU."""
+        answers = torch.cat(self.answers).cpu()
+        scored = answers != UNSCORED
+        return torch.cat(self.logits).float().cpu()[scored], answers[scored]
 
     def summary(self) -> dict[str, Any]:
         """Return batch means of what was watched; variance with its extremes."""
@@ -85,12 +119,13 @@ class EpochProgress:
 
     def state(self) -> dict[str, Any]:
         """Return everything as plain values and tensors, to save in mid-epoch."""
+        logits, answers = self._scored() if self.steps else (None, None)
         return {
             "steps": self.steps,
             "terms": self.terms,
             "watched": {name: torch.stack(values) for name, values in self.watched.items()},
-            "logits": torch.cat(self.logits) if self.logits else None,
-            "answers": torch.cat(self.answers) if self.answers else None,
+            "logits": logits,
+            "answers": answers,
         }
 
     @classmethod
