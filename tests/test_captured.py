@@ -20,6 +20,7 @@ from gainakt.data.batches import Batch
 from gainakt.data.packing import Packing
 from gainakt.errors import TrainingError
 from gainakt.models import KnowledgeTracer, ModelOutput, build_model
+from gainakt.objectives.schedule import epoch_weights
 from gainakt.training.captured import WARM_UP, PackedSteps
 from gainakt.training.checkpoint import load_state, save_state
 from gainakt.training.loop import Trainer
@@ -95,8 +96,15 @@ def packed_trainer(
     return trainer
 
 
+# A softmax ignores what a key's bias adds to all its scores: its gradient is rounding alone, and
+# Adam makes whole steps of it.
+ROUNDING = ("key.bias", "key_and_sizes.bias", "query_key_value.bias")
+
+
 def assert_close_runs(found: Trainer, expected: Trainer) -> None:
     for name, value in expected.evaluated_model.state_dict().items():
+        if name.endswith(ROUNDING):
+            continue
         other = found.evaluated_model.state_dict()[name]
         torch.testing.assert_close(other, value, atol=1e-5, rtol=1e-4, msg=name)
     assert len(found.history.rows) == len(expected.history.rows)
@@ -281,8 +289,6 @@ def test_the_learning_rates_of_an_epoch_are_the_schedules() -> None:
     packed = packed_trainer(config).packed
     assert packed is not None
     trainer = trainer_of(config)
-    from gainakt.objectives.schedule import epoch_weights
-
     weights = epoch_weights(config, trainer.schedule, 2)
     packed.begin(2, 0, weights, trainer.moving)
     total = config.training.epochs * STEPS
