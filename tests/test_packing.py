@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from gainakt.data.batches import Batch, Sequences, make_batch, training_batches
 from gainakt.data.packing import ROW_LENGTH, Packing, choose_shapes, packed_batch
-from gainakt.models import KnowledgeTracer, build_model
+from gainakt.models import KnowledgeTracer, ModelOutput, build_model
 from gainakt.objectives.schedule import EpochWeights
 from gainakt.objectives.total import BatchWeights, total_loss
 
@@ -125,10 +126,14 @@ def test_shapes_by_hand() -> None:
 
 
 def losses_and_gradients(
-    name: str, model: KnowledgeTracer, batch: Batch
+    name: str,
+    model: KnowledgeTracer,
+    batch: Batch,
+    read: Callable[[Batch], ModelOutput] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """All that a batch gives; `read` reads it in the model's place."""
     model.zero_grad()
-    output = model(batch)
+    output = (read or model)(batch)
     config = config_of(name)
     losses, moving = total_loss(
         output, batch, config, WEIGHTS, BatchWeights.start(0.2, torch.device("cpu"))

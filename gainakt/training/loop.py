@@ -136,8 +136,7 @@ class Trainer:
             TrainingError: a loss or gradient is not finite; the weights are those before the step.
         """
         if self.packed is None and self.why_plain is None:
-            # not before: what is learnt may have been replaced by softer answers
-            self.packed = packed_steps(self.step, self.config, self.training, self.say)
+            self._pack()  # not before: what is learnt may have been replaced by softer answers
         saved = self.clock()
         while not self.finished:
             began = self.clock()
@@ -190,11 +189,12 @@ class Trainer:
         self.progress.add(Figures.of(gradient.losses, gradient.output, batch))
 
     def _packed_steps(self, epoch: int, weights: EpochWeights) -> Iterator[None]:
-        if self.packed is not None:
-            self.packed.begin(epoch, self.progress.steps, weights, self.moving)
-            self.moving = self.packed.moving
+        begun = False
         while self.packed is not None and self.progress.steps < self.steps_per_epoch:
             try:
+                if not begun:
+                    self.packed.begin(epoch, self.progress.steps, weights, self.moving)
+                    self.moving, begun = self.packed.moving, True
                 self.packed.take(self.progress.steps, self.progress)
             except TrainingError:
                 raise
@@ -202,6 +202,13 @@ class Trainer:
                 self._step_down(self.packed, error)
             else:
                 yield
+
+    def _pack(self) -> None:
+        try:
+            self.packed = packed_steps(self.step, self.config, self.training, self.say)
+        except Exception as error:  # see `_packed_steps`
+            self.why_plain = f"since {first_line(error)}"
+            self.say(f"step: {self.path}")
 
     def _step_down(self, packed: PackedSteps, error: Exception) -> None:
         """Carry steps out in a simpler way from the one on that failed; nothing has moved yet."""
@@ -326,6 +333,8 @@ class Trainer:
         self.progress = EpochProgress.restore(state["progress"], self.device)
         self.model.load_state_dict(state["model"])
         self.step.optimizer.load_state_dict(state["optimizer"])
+        for group in self.step.optimizer.param_groups:
+            group["capturable"] = False  # where it is to be recorded, it is made so
         if self.step.average is not None:
             self.step.average.load_state_dict(state["average"])
         self.packed = None  # its recordings hold the optimiser's former tensors

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 import torch
 
 from gainakt.config import Config
-from gainakt.data.batches import Sequences
+from gainakt.data.batches import Batch, Sequences
 from gainakt.data.packing import Packing
-from gainakt.models.interface import KnowledgeTracer
+from gainakt.models.interface import KnowledgeTracer, ModelOutput
 from gainakt.training.captured import PackedSteps, graph_recorder
 from gainakt.training.step import Step
 
@@ -58,9 +58,11 @@ def compiles(config: Config, steps: int) -> bool:
     return wanted == "on" or (wanted == "auto" and steps >= COMPILING_PAYS)
 
 
-def compiled(model: KnowledgeTracer) -> KnowledgeTracer:
+def compiled(model: KnowledgeTracer, backend: str = "inductor") -> Callable[[Batch], ModelOutput]:
     """Return the model compiled as one piece, anew for every shape of a batch."""
-    whole: KnowledgeTracer = torch.compile(model, fullgraph=True, dynamic=False)  # type: ignore[assignment]
+    whole: Callable[[Batch], ModelOutput] = torch.compile(
+        model, fullgraph=True, dynamic=False, backend=backend
+    )
     return whole
 
 
