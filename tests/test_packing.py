@@ -133,7 +133,7 @@ def losses_and_gradients(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """All that a batch gives; `read` reads it in the model's place."""
     model.zero_grad()
-    output = (read or model)(batch)
+    output = model(batch) if read is None else read(batch)
     config = config_of(name)
     losses, moving = total_loss(
         output, batch, config, WEIGHTS, BatchWeights.start(0.2, torch.device("cpu"))
