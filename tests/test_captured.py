@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import torch
 from helpers import random_students, sequences_of, small_config
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gainakt.config import Config
 from gainakt.data.batches import Batch
 from gainakt.data.packing import Packing
 from gainakt.errors import TrainingError
 from gainakt.models import KnowledgeTracer, ModelOutput, build_model
-from gainakt.objectives.schedule import epoch_weights
+from gainakt.objectives.schedule import EpochWeights, epoch_weights
 from gainakt.training.captured import WARM_UP, PackedSteps
 from gainakt.training.checkpoint import load_state, save_state
 from gainakt.training.loop import Trainer
@@ -318,3 +319,32 @@ def test_compiling_waits_for_runs_that_are_long_enough() -> None:
     assert compiles(small_config(), COMPILING_PAYS)
     assert compiles(small_config(compile="on"), 1)
     assert not compiles(small_config(compile="off"), COMPILING_PAYS)
+
+
+class Refuses(TorchDispatchMode):
+    """Lets no operation pass that a GPU cannot perform without the host, or the host without it."""
+
+    # to read a value, to count before a shape is known, to bring a value from the host
+    waits = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "lift_fresh")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.overloadpacket.__name__ not in self.waits, func
+        if func.overloadpacket.__name__ == "index":
+            assert all(i is None or i.dtype != torch.bool for i in args[1]), "indexed by bool"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("model", ["gainakt2exp", "gainsum"])
+def test_a_step_neither_reads_nor_brings_a_value(model: str, dropout: float) -> None:
+    trainer = packed_trainer(small_config(model, **EVENTFUL, dropout=dropout))
+    packed = trainer.packed
+    assert packed is not None
+    weights = EpochWeights(0.7, 0.3, 0.2, True, 0.01, 0.4, True)
+    packed.begin(1, 0, weights, trainer.moving)
+    packed.take(0, trainer.progress)
+    with Refuses():
+        packed.take(1, trainer.progress)
+    packed.check()
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), Refuses():
+        packed.check()

@@ -1,6 +1,6 @@
 """A model reads packed rows as one graph, without a break, and compiled it computes the same.
 
-What torch's compiler makes of the graph takes a minute a model and is tested where the environment
+What torch's compiler makes of the graph takes minutes a model and is tested where the environment
 variable GAINAKT_COMPILE is set.
 """
 
@@ -17,7 +17,7 @@ from gainakt.models import build_model
 from gainakt.training.path import compiled
 
 slow = pytest.mark.skipif(
-    "GAINAKT_COMPILE" not in os.environ, reason="takes a minute; set GAINAKT_COMPILE to run it"
+    "GAINAKT_COMPILE" not in os.environ, reason="takes minutes; set GAINAKT_COMPILE to run it"
 )
 
 
