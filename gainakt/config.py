@@ -81,6 +81,10 @@ class Hardware(Group):
     """Device to train on: auto (a GPU if there is one), cpu, cuda or cuda:N."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads; 0 takes every core, and the number taken is recorded."""
+    cuda_graphs: Literal["auto", "off"] = "auto"
+    """On a GPU, record optimiser steps as CUDA graphs where the model allows it: auto, or off."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the recorded steps: auto (in runs long enough to pay for it), on or off."""
 
 
 class Seeds(Group):
@@ -431,7 +435,7 @@ _NOT_HASHED = {
         "repro_command",
         "timestamp",
     },
-    "hardware": {"devices", "threads"},
+    "hardware": {"devices", "threads", "cuda_graphs", "compile"},
     "seeds": {"all"},
     "experiment": {"id", "short_title", "purpose"},
     "evaluation": {"bootstrap_samples"},

@@ -274,6 +274,8 @@ def test_environment_records_versions_machine_and_code(finished_run: Path) -> No
     assert {"cuda", "gpu", "deterministic", "deterministic_algorithms"} <= set(environment)
     assert environment["device"] == "cpu"
     assert environment["deterministic_algorithms"] is True
+    assert environment["step"] == "plain, on the CPU"
+    assert "\nstep: plain, on the CPU\n" in (finished_run / "stdout.log").read_text()
     installed = {d.metadata["Name"] for d in metadata.distributions() if d.metadata["Name"]}
     assert set(environment["packages"]) == installed
     assert environment["packages"]["torch"] == metadata.version("torch")

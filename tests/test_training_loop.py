@@ -21,8 +21,9 @@ from gainakt.models import KnowledgeTracer, ModelOutput, build_model
 from gainakt.objectives.total import TERMS, Losses
 from gainakt.training.accelerate import precision, prepare_machine, seed_step, select_device
 from gainakt.training.checkpoint import load_state, save_state
-from gainakt.training.loop import Trainer, learning_rate_factor
-from gainakt.training.progress import EpochProgress
+from gainakt.training.loop import Trainer
+from gainakt.training.progress import UNSCORED, EpochProgress, Figures
+from gainakt.training.step import learning_rate_factor
 
 CPU = torch.device("cpu")
 TRAINING = sequences_of(*random_students([4, 6, 9, 10, 3, 12, 7, 8, 5, 11], seed=1))
@@ -281,7 +282,7 @@ def test_what_is_not_finite_stops_before_the_step(in_gradient: bool) -> None:
     assert float(model.weight.detach()) != 0.25
     before = {name: w.clone() for name, w in model.state_dict().items()}
     average = trainer.evaluated_model.state_dict()["weight"].clone()
-    optimizer = trainer.optimizer.state_dict()["state"][0]["step"].clone()
+    optimizer = trainer.step.optimizer.state_dict()["state"][0]["step"].clone()
     with pytest.raises(TrainingError) as caught:
         trainer.run(Notes())
     message = str(caught.value)
@@ -291,7 +292,7 @@ def test_what_is_not_finite_stops_before_the_step(in_gradient: bool) -> None:
     assert ("gradient norm inf" if in_gradient else "main nan") in message
     assert torch.equal(model.state_dict()["weight"], before["weight"])
     assert torch.equal(trainer.evaluated_model.state_dict()["weight"], average)
-    assert torch.equal(trainer.optimizer.state_dict()["state"][0]["step"], optimizer)
+    assert torch.equal(trainer.step.optimizer.state_dict()["state"][0]["step"], optimizer)
     assert trainer.progress.steps == 1
 
 
@@ -397,12 +398,12 @@ def test_the_learning_rate_counts_steps_over_epochs() -> None:
     trainer.run(Notes())
     # the last of 2 * 3 steps: cos(5 pi / 6)
     expected = 0.08 * 0.5 * (1 - 3**0.5 / 2)
-    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
+    assert trainer.step.optimizer.param_groups[0]["lr"] == pytest.approx(expected)
 
 
 def test_weight_decay_of_adamw_is_for_matrices_only() -> None:
     trainer = trainer_of(small_config(**EVENTFUL, optimizer="adamw", weight_decay=0.1))
-    groups = trainer.optimizer.param_groups
+    groups = trainer.step.optimizer.param_groups
     assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
     assert all(p.dim() >= 2 for p in groups[0]["params"])
     assert all(p.dim() < 2 for p in groups[1]["params"])
@@ -443,7 +444,7 @@ def test_progress_by_hand() -> None:
             mastery_variance=torch.tensor(variance),
             lag_correlations=torch.tensor([variance, 0.0, 1.0]),
         )
-        progress.add(losses, output, batch)
+        progress.add(Figures.of(losses, output, batch))
     # totals 0.6 and 0.6
     assert progress.mean_loss() == pytest.approx(0.6)
     # 0.6, 0.2 and -0.2 of 0.6
@@ -457,7 +458,8 @@ def test_progress_by_hand() -> None:
     assert summary["lag_correlations"] == pytest.approx([0.03, 0.0, 1.0])
     assert "mastery_correlation" not in summary
     scored = int(batch.has_next.sum())
-    assert len(torch.cat(progress.logits)) == 2 * scored
+    assert int((torch.cat(progress.answers) != UNSCORED).sum()) == 2 * scored
+    assert len(progress.state()["logits"]) == 2 * scored
     again = EpochProgress.restore(progress.state(), CPU)
     assert again.mean_loss() == progress.mean_loss()
     assert again.summary() == summary

@@ -3,6 +3,7 @@
 A batch is flat: every tensor's first axis is the step. Steps are grouped into rectangles of
 sequences of similar length, so the dense layers run on hardly any padding and attention never
 spans 200 steps for a student of 20 answers, while the lengths stay mixed within the batch.
+A GPU would rather have every batch of one shape: `gainakt.data.packing` lays them out for it.
 The shift "the state at step n predicts the answer at n + 1" and the mask are made here, once.
 """
 
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +30,31 @@ RECTANGLE_COST = 8
 
 
 class Rectangle(NamedTuple):
-    """`rows` sequences padded on the right to `length` steps, from flat step `start` on."""
+    """`rows` rows padded on the right to `length` steps, from flat step `start` on."""
 
     start: int
     rows: int
     length: int
+
+
+class Columns(NamedTuple):
+    """What steps are gathered from, as tensors on one device: see Sequences.
+
+    skills, responses, orders, targets: by row of the data set. starts, lengths, score_from: by
+    sequence.
+    """
+
+    skills: Tensor
+    responses: Tensor
+    orders: Tensor
+    targets: Tensor
+    starts: Tensor
+    lengths: Tensor
+    score_from: Tensor
+
+    def to(self, device: torch.device) -> Columns:
+        """Return the columns on `device`."""
+        return Columns(*(column.to(device) for column in self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +79,20 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.starts)
 
+    @cached_property
+    def columns(self) -> Columns:
+        """The arrays as tensors."""
+        answers = self.responses if self.soft_answers is None else self.soft_answers
+        return Columns(
+            skills=_tensor(self.skills),
+            responses=_tensor(self.responses),
+            orders=_tensor(self.orders),
+            targets=_tensor(answers),
+            starts=_tensor(self.starts),
+            lengths=_tensor(self.lengths),
+            score_from=_tensor(self.score_from),
+        )
+
     def take(self, index: IntArray) -> Sequences:
         """Return the pieces at `index`, in that order."""
         chosen = {
@@ -75,6 +111,9 @@ class Batch:
     next_skill, next_response: (N,) int64, what the step's state has to predict.
     target: (N,) float32, what the main loss learns: the next response, or softer (see Sequences).
     has_next: (N,) bool, True where that answer exists and may be scored.
+    visible: where a row holds several sequences (see `gainakt.data.packing`), (N, length) bool: the
+        steps of its row that each step may look at, itself and the earlier ones of its sequence.
+        None where a row holds one sequence: then those are all steps up to it.
     """
 
     skill: Tensor
@@ -87,15 +126,26 @@ class Batch:
     target: Tensor
     has_next: Tensor
     rectangles: tuple[Rectangle, ...]
+    visible: Tensor | None = None
+
+    def masks(self) -> tuple[Tensor, ...]:
+        """Return `visible` as one more tensor for `by_rectangle`, or none."""
+        return () if self.visible is None else (self.visible,)
+
+    @property
+    def longest(self) -> int:
+        """The longest row: no position is as large, and no device is asked."""
+        return max(length for _, _, length in self.rectangles)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors on `device`."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if f.name != "rectangles"
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            name: upload(value, device)
+            for name, value in tensors.items()
+            if isinstance(value, Tensor)
         }
-        return Batch(**moved, rectangles=self.rectangles)
+        return replace(self, **moved)
 
     def pairs(self, lag: int) -> Tensor:
         """Return (N - lag,) bool: steps n and n + lag are both real and of one sequence."""
@@ -208,53 +258,65 @@ def make_batch(sequences: Sequences, index: IntArray) -> Batch:
     """
     order, shapes = pack_rectangles(sequences.lengths[index])
     index = index[order]
-    columns: dict[str, list[IntArray]] = {
-        name: [] for name in ("source", "position", "sequence", "length", "score_from")
-    }
-    rectangles = []
+    chosen, positions, rectangles = [], [], []
     row = start = 0
     for rows, length in shapes:
-        chosen = index[row : row + rows]
-        position: IntArray = np.broadcast_to(np.arange(length), (rows, length))
-        lengths = sequences.lengths[chosen][:, None]
-        # padding repeats the sequence's last step; nothing reads it, but it is in range
-        source: IntArray = sequences.starts[chosen][:, None] + np.minimum(position, lengths - 1)
-        columns["source"].append(source.ravel())
-        columns["position"].append(position.ravel())
-        for name, per_row in (
-            ("sequence", chosen[:, None]),
-            ("length", lengths),
-            ("score_from", sequences.score_from[chosen][:, None]),
-        ):
-            columns[name].append(np.broadcast_to(per_row, (rows, length)).ravel())
+        chosen.append(np.repeat(index[row : row + rows], length))
+        positions.append(np.tile(np.arange(length), rows))
         rectangles.append(Rectangle(start, rows, length))
         row, start = row + rows, start + rows * length
-    flat = {name: np.concatenate(parts) for name, parts in columns.items()}
-    source, position = flat["source"], flat["position"]
-    is_last = position + 1 >= flat["length"]
+    sequence, position = (torch.from_numpy(np.concatenate(p)) for p in (chosen, positions))
+    return gather(sequences.columns, sequence, position, tuple(rectangles))
+
+
+def gather(
+    columns: Columns,
+    sequence: Tensor,
+    position: Tensor,
+    rectangles: tuple[Rectangle, ...],
+    visible: Tensor | None = None,
+) -> Batch:
+    """Return the batch of the given steps; on a GPU the host never waits.
+
+    Args:
+        columns: what to gather from.
+        sequence, position: (N,) int64; a position behind the sequence's end is padding.
+        rectangles: how the steps lie.
+        visible: see Batch.
+    """
+    lengths = columns.lengths[sequence]
+    # padding repeats the sequence's last step; nothing reads it, but it is in range
+    source = columns.starts[sequence] + torch.minimum(position, lengths - 1)
+    is_last = position + 1 >= lengths
     following = source + ~is_last
     # The skills of one question share its order: only the first of them may be predicted, since
     # the others' answers are in the history already.
-    new_question = sequences.orders[following] != sequences.orders[source]
-    has_next = ~is_last & new_question & (position >= flat["score_from"])
-
-    answers = sequences.responses if sequences.soft_answers is None else sequences.soft_answers
-
-    def integers(values: IntArray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
-
+    new_question = columns.orders[following] != columns.orders[source]
     return Batch(
-        skill=integers(sequences.skills[source]),
-        response=integers(sequences.responses[source]),
-        position=integers(position),
-        sequence=integers(flat["sequence"]),
-        valid=torch.from_numpy(position < flat["length"]),
-        next_skill=integers(sequences.skills[following]),
-        next_response=integers(sequences.responses[following]),
-        target=torch.from_numpy(answers[following].astype(np.float32)),
-        has_next=torch.from_numpy(has_next),
-        rectangles=tuple(rectangles),
+        skill=columns.skills[source].long(),
+        response=columns.responses[source].long(),
+        position=position,
+        sequence=sequence,
+        valid=position < lengths,
+        next_skill=columns.skills[following].long(),
+        next_response=columns.responses[following].long(),
+        target=columns.targets[following].float(),
+        has_next=~is_last & new_question & (position >= columns.score_from[sequence]),
+        rectangles=rectangles,
+        visible=visible,
     )
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a CPU's tensor on `device`; the host does not wait for the copy to arrive."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _tensor(array: npt.NDArray[np.generic]) -> Tensor:
+    # a tensor cannot share memory that must not be written to, as a Parquet column's
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def training_order(count: int, seed: int, epoch: int) -> IntArray:

@@ -92,10 +92,12 @@ def read_out(
         for batch in evaluation_batches(sequences):
             batch = batch.to(device)
             columns = _columns(model, batch, residual_window, on_request)
-            parts.append({name: column[batch.valid] for name, column in columns.items()})
+            parts.append(columns | {"valid": batch.valid})
     model.train(was_training)
+    # the device is waited for here alone: to leave padding out of a batch would wait each time
     joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
-    order = np.lexsort((joined["position"], joined["sequence"]))
+    steps = np.flatnonzero(joined.pop("valid"))
+    order = steps[np.lexsort((joined["position"][steps], joined["sequence"][steps]))]
     return Readout(**{name: column[order] for name, column in joined.items()})
 
 

@@ -234,8 +234,10 @@ def differing_settings(runs: Sequence[RunFolder]) -> dict[str, list[Any]]:
 
 
 def environment_differences(a: RunFolder, b: RunFolder) -> dict[str, tuple[Any, Any]]:
-    """Return what differs in code, versions, device and threads between two runs."""
-    return differences(read_json(a.environment), read_json(b.environment))
+    """Return what differs in code, versions, device, threads and way of stepping of two runs."""
+    records = [read_json(run.environment) for run in (a, b)]
+    steps = (records[0].get("step"), records[1].get("step"))
+    return differences(*records) | ({"step": steps} if steps[0] != steps[1] else {})
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

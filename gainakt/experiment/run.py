@@ -34,6 +34,7 @@ from gainakt.experiment.folder import (
     FAILED,
     INTERRUPTED,
     RunFolder,
+    read_json,
     write_json,
 )
 from gainakt.experiment.readme import write_readme
@@ -138,6 +139,8 @@ def _train_to_end(
     folder: RunFolder, config: Config, dataset: Dataset, trainer: Trainer, console: RunConsole
 ) -> RunResult:
     began = time.monotonic()
+    trainer.say = console.say
+    record_path(folder, trainer)
     with trackers(config, folder.path) as track, stop_on_interrupt(console) as stopped:
         recorder = FolderRecorder(folder, config, dataset, console, track)
         if not learn_from_teachers(folder, config, dataset, trainer, console, stopped):
@@ -146,6 +149,7 @@ def _train_to_end(
         console.start(trainer.epoch * steps + trainer.progress.steps, epochs * steps)
         reached_end = trainer.run(recorder, stopped)
         console.end_bar()
+        record_path(folder, trainer)
         if not reached_end:
             recorder.on_state(trainer)
     results = summarise(folder, config, trainer, COMPLETED if reached_end else INTERRUPTED)
@@ -330,6 +334,11 @@ def _record_provenance(
     write_json(folder.data, provenance.data_record(dataset))
 
 
+def record_path(folder: RunFolder, trainer: Trainer) -> None:
+    """Say in environment.json in which way steps were carried out, as it turned out."""
+    write_json(folder.environment, read_json(folder.environment) | {"step": trainer.path})
+
+
 def _announce(
     console: RunConsole, folder: RunFolder, config: Config, dataset: Dataset, trainer: Trainer
 ) -> None:
@@ -348,6 +357,7 @@ def _announce(
         f"training: {len(trainer.training):,} sequences, {trainer.steps_per_epoch:,} batches an "
         f"epoch, up to {config.training.epochs} epochs"
     )
+    console.say(f"step: {trainer.path}")
 
 
 def _conclude(

@@ -22,37 +22,53 @@ def causal_attention(
     Returns:
         (N, d), heads joined again.
     """
-
-    return batch.by_rectangle(
-        lambda q, k, v: attend(q, k, v, n_heads, causal=True), queries, keys, values
-    )
+    parts = (x.unflatten(-1, (n_heads, -1)) for x in (queries, keys, values))
+    return batch.by_rectangle(attend, *parts, *batch.masks()).flatten(-2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, n_heads: int, *, causal: bool = False) -> Tensor:
-    """Return (*, M, d) of attention with heads side by side: q (*, M, d); k, v (*, T, d).
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    visible: Tensor | None = None,
+    *,
+    causal: bool = True,
+) -> Tensor:
+    """Return what M steps of some rows attend to among T, (rows, M, H, d / H).
 
-    Where `causal`, M = T and a step sees itself and those before it; otherwise all T are seen.
+    Args:
+        queries: (rows, M, H, d / H).
+        keys, values: (rows, T, H, d / H).
+        visible: (rows, M, T) bool; by default see `causal`.
+        causal: M = T, and a step sees itself and all before it in its row; otherwise all T.
     """
-    q, k, v = (x.unflatten(-1, (n_heads, -1)).transpose(-2, -3) for x in (q, k, v))
-    attended = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-    return attended.transpose(-2, -3).flatten(-2)
+    q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
+    if visible is None:
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    else:
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None])
+    return attended.transpose(1, 2)
 
 
 class Dropout(nn.Module):
     """Dropout that draws 16 random bits an element from torch's generator.
 
     On a CPU it takes a quarter of the time of torch's own, which draws every element apart; the
-    share dropped is `p` to within 1/65536, and the rest is scaled by exactly that.
+    share dropped is `p` to within 1/65536, and the rest is scaled by exactly that. On a GPU torch's
+    own is a single kernel and serves.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
+        self.p = p
         self.threshold = round(p * 2**16)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (...) `x` with elements dropped, in training only."""
         if not self.training or self.threshold == 0:
             return x
+        if x.is_cuda:
+            return F.dropout(x, self.p)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
         words.random_(-(2**63), None)
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)

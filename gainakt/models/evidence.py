@@ -14,6 +14,7 @@ def attention_weights(
     is_same: Tensor,
     same: Tensor,
     decay: Tensor,
+    visible: Tensor | None = None,
     *,
     causal: bool = True,
 ) -> Tensor:
@@ -29,12 +30,15 @@ def attention_weights(
         keys: (rows, T, H, d_h).
         is_same: (rows, M, T), 1 where the skill of step i is the one asked.
         same, decay: (H,).
+        visible: (rows, M, T) bool, the past where it is not the whole row up to t (see Batch).
         causal: M = T and question t is asked after step t, so its past is the steps up to t;
             otherwise every question is asked after all T.
     """
     rows, length, heads, width = query.shape
     fading = decay[:, None, None] * _steps(keys)
-    if causal:
+    if visible is not None:
+        fading = fading + torch.where(visible, 0.0, -torch.inf)[:, None]
+    elif causal:
         fading = fading + torch.full((length, length), -torch.inf, device=query.device).triu_(1)
     bias = torch.addcmul(fading, same[:, None, None], is_same[:, None])
     scores = torch.baddbmm(
@@ -51,18 +55,19 @@ def sum_evidence(
     is_same: Tensor,
     same: Tensor,
     decay: Tensor,
+    visible: Tensor | None = None,
     *,
     causal: bool = True,
 ) -> Tensor:
     """Return sum over past i of alpha_h(t, i) gain_h(i), (rows, M, H).
 
     Args:
-        query, keys, is_same, same, decay, causal: see `attention_weights`.
+        query, keys, is_same, same, decay, visible, causal: see `attention_weights`.
         gains: (rows, T, H), signed.
     """
     if causal:
         result: Tensor = _EvidenceSum.apply(  # type: ignore[no-untyped-call]
-            query, keys, gains, is_same, same, decay
+            query, keys, gains, is_same, same, decay, visible
         )
         return result
     alpha = attention_weights(query, keys, is_same, same, decay, causal=False)
@@ -85,8 +90,9 @@ class _EvidenceSum(torch.autograd.Function):
         is_same: Tensor,
         same: Tensor,
         decay: Tensor,
+        visible: Tensor | None,
     ) -> Tensor:
-        alpha = attention_weights(query, keys, is_same, same, decay).flatten(0, 1)
+        alpha = attention_weights(query, keys, is_same, same, decay, visible).flatten(0, 1)
         by_head = gains.transpose(1, 2).flatten(0, 1)[..., None]  # (rows H, T, 1)
         evidence: Tensor = alpha @ by_head
         ctx.save_for_backward(query, keys, is_same, alpha, by_head, evidence)
@@ -113,6 +119,7 @@ class _EvidenceSum(torch.autograd.Function):
             None,
             of_heads[:, 0],
             of_heads[:, 1],
+            None,
         )
 
 

@@ -35,6 +35,26 @@ def mastery_of(first: Tensor, gained: Tensor) -> Tensor:
     return (first + GAIN_RATE * gained).clamp(max=1.0)
 
 
+def add_up_mastery(
+    first: Tensor, gains: Tensor, begins: Tensor, visible: Tensor | None = None
+) -> Tensor:
+    """Mastery as `accumulate_mastery` has it, by a product with the matrix of what is visible.
+
+    Rows may hold several sequences: what others hold is multiplied by 0, so it does not even reach
+    the rounding. On a GPU, where a cumulative sum of floats repeats no bits, this does.
+
+    Args:
+        first, gains: (rows, T, K).
+        begins: (rows, T, 1) bool, the first steps of sequences.
+        visible: (rows, T, T) bool, the steps up to each one in its sequence; by default in its row.
+    """
+    if visible is None:
+        visible = begins.new_ones(gains.shape[1], gains.shape[1]).tril()
+    with torch.autocast(gains.device.type, enabled=False):
+        added = torch.where(begins, first, GAIN_RATE * gains)
+        return (visible.to(added.dtype) @ added).clamp(max=1.0)
+
+
 class TwoStreamBlock(nn.Module):
     """One encoder block: attention reads the context, carries the values, and renews both.
 
@@ -82,6 +102,8 @@ class GainAKT2Exp(KnowledgeTracer):
     predictor.
     """
 
+    reads_packed_rows = True
+
     def __init__(
         self,
         n_skills: int,
@@ -116,7 +138,7 @@ class GainAKT2Exp(KnowledgeTracer):
         gains, mastery = self.gains(value), None
         first = self.first_mastery(context)
         if first is not None and gains is not None:
-            mastery = batch.by_rectangle(accumulate_mastery, first, gains)
+            mastery = self._mastery(batch, first, gains)
         return ModelOutput(logits, mastery, gains)
 
     def tokens(self, skill: Tensor, response: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,6 +165,12 @@ class GainAKT2Exp(KnowledgeTracer):
     def begin(self, length: int) -> GainAKT2ExpState:
         """Return the state of a student without answers, which computes nothing twice."""
         return GainAKT2ExpState(self, length)
+
+    def _mastery(self, batch: Batch, first: Tensor, gains: Tensor) -> Tensor:
+        if batch.visible is None and not gains.is_cuda:
+            return batch.by_rectangle(accumulate_mastery, first, gains)
+        begins = (batch.position == 0)[:, None]
+        return batch.by_rectangle(add_up_mastery, first, gains, begins, *batch.masks())
 
 
 class GainAKT2ExpState:
@@ -182,7 +210,10 @@ class GainAKT2ExpState:
         context, value = self.model.tokens(*numbers)
         for block, cache in zip(self._blocks(), self.cache, strict=True):
             query, cache[0, n], cache[1, n] = block.parts(context, value)
-            attended = attend(query, cache[0, : n + 1], cache[1, : n + 1], block.n_heads)
+            parts = (
+                x[None].unflatten(-1, (block.n_heads, -1)) for x in (query, *cache[:, : n + 1])
+            )
+            attended = attend(*parts, causal=False)[0].flatten(-2)
             context, value = block.renew(context, value, attended)
         self.context, self.value, self.count = context, value, n + 1
         gains = self.model.gains(value)

@@ -67,6 +67,8 @@ class GainSum(KnowledgeTracer):
     every past answer.
     """
 
+    reads_packed_rows = True
+
     def __init__(self, n_skills: int, parameters: GainSumParameters) -> None:
         super().__init__()
         p = parameters
@@ -229,10 +231,9 @@ class GainSum(KnowledgeTracer):
     def _logits(self, batch: Batch, evidence: Evidence, states: Tensor, asked: Tensor) -> Tensor:
         question = self._question(states, asked)
         add_up = partial(self._sum, F.softplus(self.decay))
+        parts = (question.query, evidence.keys, evidence.gains, batch.skill, asked)
         with _exact(states):
-            sums = batch.by_rectangle(
-                add_up, question.query, evidence.keys, evidence.gains, batch.skill, asked
-            )
+            sums = batch.by_rectangle(add_up, *parts, *batch.masks())
         return question.total(sums)
 
     def logits_after(
@@ -264,11 +265,12 @@ class GainSum(KnowledgeTracer):
         gains: Tensor,
         skills: Tensor,
         asked: Tensor,
+        visible: Tensor | None = None,
         *,
         causal: bool = True,
     ) -> Tensor:
         is_same = _is_same(skills, asked).to(query.dtype)
-        return sum_evidence(query, keys, gains, is_same, self.same, decay, causal=causal)
+        return sum_evidence(query, keys, gains, is_same, self.same, decay, visible, causal=causal)
 
     def begin(self, length: int) -> GainSumState:
         """Return the state of a student without answers, which computes nothing twice."""

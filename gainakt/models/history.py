@@ -7,6 +7,7 @@ answer at a time; `describe` turns either into features, so their meaning is wri
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -140,11 +141,14 @@ def past_of_batch(
         n_skills: K.
         dtype: number format of what is returned.
     """
-    span = int(batch.position.max()) + 1
+    span = batch.longest
     group = batch.sequence * n_skills + batch.skill
     key, order = (group * span + batch.position).sort()
     first = _last_true(_changes(group[order]))
     occurrence = _index(key) - first
+    # a device is not asked for the longest group, nor where every batch is to be computed alike
+    asks = batch.visible is None and not key.is_cuda
+    longest = int(occurrence.max()) + 1 if asks else span
     answer = batch.response[order]
     signed = (2 * answer - 1).to(dtype)
     streak_start = _last_true(_changes(group[order]) | _changes(answer))
@@ -176,14 +180,14 @@ def past_of_batch(
         run=of_step(run) * (asked == batch.skill[per_step]),
         runs=of_step(runs),
         last_run=of_step(torch.where(runs > 0, log_length[_last_true(ended)], 0.0)),
-        log_runs=of_step(_decayed_sums(log_length, batch.position, (1.0,)).squeeze(-1)),
+        log_runs=of_step(_decayed_sums(log_length, batch.position, (1.0,), span).squeeze(-1)),
         short_runs=of_step(_count(ended & (length == MASTERY_RUN), begin)),
         right=of_skill(_count(answer == 1, first)),
         streak=of_skill((_index(key) - streak_start + 1) * signed),
-        averages=of_skill(_averages(signed, occurrence, SKILL_RATES)),
+        averages=of_skill(_averages(signed, occurrence, SKILL_RATES, longest)),
         recent=of_skill(recent),
         overall=of_step(
-            _averages((2 * batch.response - 1).to(dtype), batch.position, OVERALL_RATES)
+            _averages((2 * batch.response - 1).to(dtype), batch.position, OVERALL_RATES, span)
         ),
     )
 
@@ -308,16 +312,23 @@ def _earlier(values: Tensor, lag: int, occurrence: Tensor) -> Tensor:
     return torch.where(mask, shifted, 0.0)
 
 
-def _averages(values: Tensor, occurrence: Tensor, rates: tuple[float, ...]) -> Tensor:
-    weights = torch.tensor([1 - rate for rate in rates], dtype=values.dtype, device=values.device)
-    return _decayed_sums(values, occurrence, rates) * weights
+def _constants(values: Sequence[float], like: Tensor) -> Tensor:
+    # filled where they are needed: a copy from the host would hold it up
+    return torch.stack([like.new_full((), value) for value in values])
 
 
-def _decayed_sums(values: Tensor, occurrence: Tensor, rates: tuple[float, ...]) -> Tensor:
+def _averages(values: Tensor, occurrence: Tensor, rates: tuple[float, ...], longest: int) -> Tensor:
+    weights = _constants([1 - rate for rate in rates], values)
+    return _decayed_sums(values, occurrence, rates, longest) * weights
+
+
+def _decayed_sums(
+    values: Tensor, occurrence: Tensor, rates: tuple[float, ...], longest: int
+) -> Tensor:
     """(N, C) of y_j = x_j + rate_c y_{j-1} within each group, in log2(longest group) doublings."""
-    rate = torch.tensor(rates, dtype=values.dtype, device=values.device)
+    rate = _constants(rates, values)
     sums = values[:, None].expand(-1, len(rates))
-    reach, longest = 1, int(occurrence.max()) + 1
+    reach = 1
     while reach < longest:
         sums = sums + rate**reach * _earlier(sums, reach, occurrence)
         reach *= 2

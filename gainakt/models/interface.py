@@ -73,6 +73,8 @@ class KnowledgeTracer(nn.Module):
 
     n_skills: int
     by_construction: frozenset[str] = frozenset()
+    # whether `forward` keeps to `Batch.visible`, so that a row may hold several sequences
+    reads_packed_rows: bool = False
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Return the predictions after every step of `batch`."""

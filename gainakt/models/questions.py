@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gainakt.data.batches import Batch
-from gainakt.models.attention import Dropout
+from gainakt.models.attention import Dropout, attend
 from gainakt.models.interface import wide
 
 ROTARY_BASE = 100.0
@@ -62,20 +62,20 @@ class QuestionBlock(nn.Module):
 
     def states(self, batch: Batch, tokens: Tensor, *parts: Tensor) -> Tensor:
         """Return the states (N, d) of the questions that were asked, from their `parts`."""
-        return self._renew(tokens, batch.by_rectangle(_attend, *parts))
+        return self._renew(tokens, batch.by_rectangle(attend, *parts, *batch.masks()))
 
     def instead(self, batch: Batch, tokens: Tensor, others: Tensor) -> Tensor:
         """Return the states (N, d) if `others` (N, d) were asked, each after the same questions."""
         _, keys, values = self.parts(tokens, batch.position)
         own = self.parts(others, batch.position)
 
-        def attend(*views: Tensor) -> Tensor:
+        def ask(*views: Tensor) -> Tensor:
             k, v, q, own_k, own_v = (x.transpose(1, 2) for x in views)
             length = q.shape[-2]
             future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu_()
             return attend_to_past_and_self(q, k, v, own_k, own_v, future).transpose(1, 2)
 
-        return self._renew(others, batch.by_rectangle(attend, keys, values, *own))
+        return self._renew(others, batch.by_rectangle(ask, keys, values, *own))
 
     def after(self, keys: Tensor, values: Tensor, others: Tensor, *own: Tensor) -> Tensor:
         """Return the states (M, d) if each of `others` were asked after the same t questions.
@@ -93,12 +93,6 @@ class QuestionBlock(nn.Module):
         x = x + self.dropout(self.project(attended.flatten(-2)))
         renewed: Tensor = x + self.dropout(self.narrow(F.gelu(self.widen(self.norm_forward(x)))))
         return renewed
-
-
-def _attend(*parts: Tensor) -> Tensor:
-    q, k, v = (x.transpose(1, 2) for x in parts)
-    attended: Tensor = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return attended.transpose(1, 2)
 
 
 def attend_to_past_and_self(

@@ -9,7 +9,9 @@ from gainakt.data.batches import Batch
 from gainakt.objectives.statistics import pearson
 
 
-def retention_loss(weight: float, peak: float, delta: float, correlation: Tensor) -> Tensor:
+def retention_loss(
+    weight: float, peak: float | Tensor, delta: float, correlation: Tensor
+) -> Tensor:
     """weight * relu(peak - delta - corr_batch(mastery)): do not fall back from the peak."""
     return weight * (peak - delta - correlation).relu()
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from gainakt.config import Config
 
 # A rise of the global mastery correlation by this much excuses a large alignment share.
@@ -35,7 +37,7 @@ class ScheduleState:
 
 @dataclass(frozen=True)
 class EpochWeights:
-    """The weights that hold through one epoch.
+    """The weights that hold through one epoch, numbers or scalar tensors.
 
     performance_scale: factor on the two performance losses.
     consistency: weight of the consistency term.
@@ -46,13 +48,18 @@ class EpochWeights:
     lag: whether the lag loss applies.
     """
 
-    performance_scale: float
-    consistency: float
-    alignment: float
+    performance_scale: float | Tensor
+    consistency: float | Tensor
+    alignment: float | Tensor
     adaptive: bool
-    reference: float | None
-    retention_peak: float | None
+    reference: float | Tensor | None
+    retention_peak: float | Tensor | None
     lag: bool
+
+    @property
+    def aligns(self) -> bool:
+        """Whether the alignment loss applies; a tensor is one that may."""
+        return isinstance(self.alignment, Tensor) or self.alignment > 0
 
 
 def performance_scale(epoch: int, warmup: int, epochs: int, cosine: bool) -> float:

@@ -120,7 +120,7 @@ def total_loss(
     )
     of_mastery, of_gain = batch_correlations(mastery, gains, batch, target)
     alignment = zero
-    if weights.alignment > 0:
+    if weights.aligns:
         weight: float | Tensor = weights.alignment
         if weights.adaptive:
             known = weights.reference
@@ -176,8 +176,11 @@ def _lag(
     correlations = lag_correlations(gains, batch, refinement.lag_max_lag)
     if not weights.lag:
         return zero, correlations.detach()
-    relative = torch.tensor(
-        (refinement.lag_l1, refinement.lag_l2, refinement.lag_l3)[: refinement.lag_max_lag],
-        device=gains.device,
+    relative = torch.stack(
+        [
+            # filled there: a copy from the host would hold it up
+            correlations.new_full((), weight)
+            for weight in (refinement.lag_l1, refinement.lag_l2, refinement.lag_l3)
+        ][: refinement.lag_max_lag]
     )
     return lag_loss(refinement.lag_gain_weight, relative, correlations), correlations.detach()

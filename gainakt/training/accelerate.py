@@ -59,6 +59,9 @@ def prepare_machine(config: Config) -> torch.device:
     # filling fresh memory finds reads of what was never written; it repeats no bit more
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
+    # float32 means float32: what may be rounded more is in `use_amp`
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     return device
 
 

@@ -66,6 +66,7 @@ def teacher_predictions(
     """
     model = build_model(config, n_skills).to(device)
     trainer = Trainer(model, config, training, validation, device)
+    trainer.say = say
     recorder = _BestWeights(say)
     if not trainer.run(recorder, should_stop):
         return None

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gainakt.config import Config, Training
+from gainakt.config import Config
 from gainakt.data.batches import Batch, Sequences, training_batches
 from gainakt.errors import TrainingError
 from gainakt.evaluation import consistency
@@ -21,9 +19,12 @@ from gainakt.evaluation.metrics import RunningMetrics
 from gainakt.evaluation.readout import Readout, read_in_parts
 from gainakt.models import KnowledgeTracer
 from gainakt.objectives.schedule import EpochWeights, ScheduleState, after_epoch, epoch_weights
-from gainakt.objectives.total import TERMS, BatchWeights, total_loss
+from gainakt.objectives.total import TERMS, BatchWeights
 from gainakt.training.accelerate import precision, seed_step
-from gainakt.training.progress import EpochProgress
+from gainakt.training.captured import PackedSteps
+from gainakt.training.path import describe, first_line, packed_steps, why_plain
+from gainakt.training.progress import EpochProgress, Figures
+from gainakt.training.step import Step, learning_rate, refusal, set_learning_rate
 
 # Seconds between two saved states within a long epoch.
 SAVE_EVERY = 600.0
@@ -66,6 +67,8 @@ class Trainer:
         validation: sequences to choose by; never learnt from.
         device: where the model is.
         clock: seconds, for timings and for saves within an epoch.
+
+    `say` is told in a line when steps have to be carried out in another way than `path` says.
     """
 
     def __init__(
@@ -89,8 +92,10 @@ class Trainer:
         self.moving = self._starting_weights()
         self.progress = EpochProgress()
         self.steps_per_epoch = math.ceil(len(training) / config.training.batch_size)
-        self.optimizer = _optimizer(model, config.training)
-        self.average = _average(model, config.training)
+        self.step = Step(model, config, device)
+        self.why_plain = why_plain(model, config, device)
+        self.packed: PackedSteps | None = None
+        self.say: Callable[[str], None] = lambda line: None
         self._checked = consistency.sample_students(
             validation, config.interpretability.max_semantic_students, config.runtime.seed
         )
@@ -101,11 +106,19 @@ class Trainer:
     @property
     def evaluated_model(self) -> KnowledgeTracer:
         """The model that is evaluated and saved: the moving average where there is one."""
-        if self.average is None:
+        if self.step.average is None:
             return self.model
-        averaged = self.average.module
+        averaged = self.step.average.module
         assert isinstance(averaged, KnowledgeTracer)
         return averaged
+
+    @property
+    def path(self) -> str:
+        """How optimiser steps are carried out, in a line."""
+        way = f"plain, {self.why_plain}" if self.why_plain else describe(self.packed)
+        if self.step.read is not self.model:
+            way += ", compiled"
+        return way + (f", {self.config.training.mixed_precision}" * self.config.runtime.use_amp)
 
     @property
     def finished(self) -> bool:
@@ -122,65 +135,100 @@ class Trainer:
         Raises:
             TrainingError: a loss or gradient is not finite; the weights are those before the step.
         """
+        if self.packed is None and self.why_plain is None:
+            self._pack()  # not before: what is learnt may have been replaced by softer answers
         saved = self.clock()
         while not self.finished:
             began = self.clock()
             epoch = self.epoch + 1
             weights = epoch_weights(self.config, self.schedule, epoch)
             self.model.train()
-            batches = training_batches(
-                self.training,
-                self.config.training.batch_size,
-                self.config.runtime.seed,
-                epoch,
-                self.progress.steps,
-            )
-            for batch in batches:
-                self._step(batch.to(self.device), epoch, weights)
+            for _ in self._take_steps(epoch, weights):
                 if self.progress.steps % self.config.runtime.monitor_freq == 0:
+                    self._settle()
                     loss = self.progress.mean_loss()
                     recorder.on_step(epoch, self.progress.steps, self.steps_per_epoch, loss)
                 if should_stop():
+                    self._settle()
                     return False
                 if self.clock() - saved > SAVE_EVERY:
+                    self._settle()
                     recorder.on_state(self)
                     saved = self.clock()
+            self._settle()
             self._end_epoch(recorder, weights, began)
             saved = self.clock()
         return True
 
-    def _step(self, batch: Batch, epoch: int, weights: EpochWeights) -> None:
-        step = self.progress.steps
-        seed_step(self.config.runtime.seed, epoch, step)
-        _set_learning_rate(
-            self.optimizer,
-            self.config.training,
-            (epoch - 1) * self.steps_per_epoch + step,
-            self.config.training.epochs * self.steps_per_epoch,
+    def _take_steps(self, epoch: int, weights: EpochWeights) -> Iterator[None]:
+        """Take the epoch's steps from where it stands, yielding after each."""
+        yield from self._packed_steps(epoch, weights)
+        batches = training_batches(
+            self.training,
+            self.config.training.batch_size,
+            self.config.runtime.seed,
+            epoch,
+            self.progress.steps,
         )
-        with precision(self.config, self.device):
-            output = self.model(batch)
-        losses, moving = total_loss(output, batch, self.config, weights, self.moving)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.config.training.gradient_clip
-        )
-        if not torch.isfinite(losses.total.detach() + norm):
-            self._refuse(losses.terms(), norm, epoch, step)
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        self.moving = moving
-        self.progress.add(losses, output, batch)
+        for batch in batches:
+            self._plain_step(batch.to(self.device), epoch, weights)
+            yield
 
-    def _refuse(self, terms: Tensor, norm: Tensor, epoch: int, step: int) -> None:
-        named = ", ".join(f"{n} {v:g}" for n, v in zip(TERMS, terms.tolist(), strict=True))
-        raise TrainingError(
-            f"epoch {epoch}, step {step + 1}: loss or gradient is not finite ({named}; gradient "
-            f"norm {float(norm):g}). Training stopped before the step, so the last checkpoint is "
-            "good. Try a smaller learning_rate or gradient_clip, or use_amp = false"
-        )
+    def _plain_step(self, batch: Batch, epoch: int, weights: EpochWeights) -> None:
+        number = self.progress.steps
+        before = (epoch - 1) * self.steps_per_epoch + number
+        total = self.config.training.epochs * self.steps_per_epoch
+        seed_step(self.config.runtime.seed, epoch, number)
+        set_learning_rate(self.step.optimizer, learning_rate(before, total, self.config.training))
+        gradient = self.step.gradient(batch, weights, self.moving)
+        if not gradient.size.isfinite():
+            terms = gradient.losses.terms().tolist()
+            raise refusal(terms, float(gradient.norm), epoch, number)
+        self.step.update(first=before == 0)
+        self.moving = gradient.moving
+        self.progress.add(Figures.of(gradient.losses, gradient.output, batch))
+
+    def _packed_steps(self, epoch: int, weights: EpochWeights) -> Iterator[None]:
+        begun = False
+        while self.packed is not None and self.progress.steps < self.steps_per_epoch:
+            try:
+                if not begun:
+                    self.packed.begin(epoch, self.progress.steps, weights, self.moving)
+                    self.moving, begun = self.packed.moving, True
+                self.packed.take(self.progress.steps, self.progress)
+            except TrainingError:
+                raise
+            except Exception as error:  # whatever a GPU, its driver or a compiler comes up with
+                self._step_down(self.packed, error)
+            else:
+                yield
+
+    def _pack(self) -> None:
+        try:
+            self.packed = packed_steps(self.step, self.config, self.training, self.say)
+        except Exception as error:  # see `_packed_steps`
+            self.why_plain = f"since {first_line(error)}"
+            self.say(f"step: {self.path}")
+
+    def _step_down(self, packed: PackedSteps, error: Exception) -> None:
+        """Carry steps out in a simpler way from the one on that failed; nothing has moved yet."""
+        packed.check()
+        where = f"epoch {self.epoch + 1}, step {self.progress.steps + 1}"
+        reason = f"{where}: {first_line(error)}"
+        if self.step.read is not self.model:
+            self.step.read = self.model
+            packed.forget()
+            self.say(f"step: not compiled from here on ({reason})")
+        else:
+            packed.close()
+            self.packed = None
+            self.why_plain = f"since {reason}"
+            self.say(f"step: {self.path}")
+
+    def _settle(self) -> None:
+        """Wait until all steps are known to be sound."""
+        if self.packed is not None:
+            self.packed.check()
 
     def _validate(self) -> tuple[dict[str, float], Readout, Readout]:
         """Read the validation students part by part.
@@ -288,8 +336,8 @@ class Trainer:
             },
             "progress": self.progress.state(),
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "average": None if self.step.average is None else self.step.average.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -300,52 +348,13 @@ class Trainer:
         self.moving = BatchWeights.start(**state["moving"], device=self.device)
         self.progress = EpochProgress.restore(state["progress"], self.device)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        self.step.optimizer.load_state_dict(state["optimizer"])
+        for group in self.step.optimizer.param_groups:
+            group["capturable"] = False  # where it is to be recorded, it is made so
+        if self.step.average is not None:
+            self.step.average.load_state_dict(state["average"])
+        self.packed = None  # its recordings hold the optimiser's former tensors
 
 
 def _only(readout: Readout, sequences: np.ndarray) -> Readout:
     return readout.where(np.isin(readout.sequence, sequences))
-
-
-def _optimizer(model: KnowledgeTracer, config: Training) -> torch.optim.Optimizer:
-    settings: dict[str, Any] = {
-        "lr": config.learning_rate,
-        "betas": (0.9, config.beta2),
-        "fused": True,
-    }
-    if config.optimizer == "adamw":
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.dim() >= 2]},
-            {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(
-            groups,
-            weight_decay=config.weight_decay,
-            **settings,
-        )
-    return torch.optim.Adam(model.parameters(), weight_decay=config.weight_decay, **settings)
-
-
-def _average(model: KnowledgeTracer, config: Training) -> AveragedModel | None:
-    if not config.weight_average:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.weight_average))
-
-
-def learning_rate_factor(step: int, total: int, config: Training) -> float:
-    """Factor on the learning rate at `step` (from 0) of `total`: warm-up, then the schedule."""
-    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    if config.learning_rate_schedule == "constant":
-        return warmup
-    return warmup * 0.5 * (1 + math.cos(math.pi * step / max(total, 1)))
-
-
-def _set_learning_rate(
-    optimizer: torch.optim.Optimizer, config: Training, step: int, total: int
-) -> None:
-    rate = config.learning_rate * learning_rate_factor(step, total, config)
-    for group in optimizer.param_groups:
-        group["lr"] = rate

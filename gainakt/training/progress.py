@@ -16,6 +16,40 @@ from gainakt.objectives.total import TERMS, Losses
 
 # Batches between two transfers of predictions to the host, which a GPU has to wait for.
 BATCHES_AT_A_TIME = 1000
+WATCHED = ("mastery_correlation", "gain_correlation", "lag_correlations", "mastery_variance")
+# Stands for the answer of a step that is not scored.
+UNSCORED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What is remembered of one optimiser step; all shapes are those of the batch.
+
+    terms: (5,), in the order of TERMS. watched: by name. logits: (N,). answers: (N,) int8, the next
+    answer, UNSCORED where there is none: to select would mean to wait for the device.
+    """
+
+    terms: Tensor
+    watched: dict[str, Tensor]
+    logits: Tensor
+    answers: Tensor
+
+    @classmethod
+    def of(cls, losses: Losses, output: ModelOutput, batch: Batch) -> Figures:
+        """Return the figures of a step."""
+        watched = {name: getattr(losses, name) for name in WATCHED}
+        answers = torch.where(batch.has_next, batch.next_response, UNSCORED)
+        return cls(
+            losses.terms(),
+            {name: value for name, value in watched.items() if value is not None},
+            output.logits.detach(),
+            answers.to(torch.int8),
+        )
+
+    def copy(self) -> Figures:
+        """Return figures that stay when the tensors of these are written to again."""
+        watched = {name: value.clone() for name, value in self.watched.items()}
+        return Figures(self.terms.clone(), watched, self.logits.clone(), self.answers.clone())
 
 
 @dataclass(eq=False)
@@ -24,7 +58,7 @@ class EpochProgress:
 
     terms: the epoch's summed loss terms, (5,), in the order of TERMS.
     watched: for each watched quantity one tensor a batch.
-    logits, answers: of scored steps that `auc` has not taken in yet.
+    logits, answers: of all steps that `auc` has not taken in yet, scored or not; see Figures.
     auc: of those before them, on the host. It is exact for up to 20 million steps an epoch; more
         would fill the memory, and every saved state with them.
     """
@@ -36,22 +70,15 @@ class EpochProgress:
     answers: list[Tensor] = field(default_factory=list)
     auc: RunningAUC = field(default_factory=RunningAUC)
 
-    def add(self, losses: Losses, output: ModelOutput, batch: Batch) -> None:
+    def add(self, figures: Figures) -> None:
         """Take in one optimiser step."""
-        terms = losses.terms().double()
+        terms = figures.terms.double()
         self.terms = terms if self.terms is None else self.terms + terms
         self.steps += 1
-        for name in (
-            "mastery_correlation",
-            "gain_correlation",
-            "lag_correlations",
-            "mastery_variance",
-        ):
-            value = getattr(losses, name)
-            if value is not None:
-                self.watched.setdefault(name, []).append(value)
-        self.logits.append(output.logits.detach()[batch.has_next])
-        self.answers.append(batch.next_response[batch.has_next].to(torch.int8))
+        for name, value in figures.watched.items():
+            self.watched.setdefault(name, []).append(value)
+        self.logits.append(figures.logits)
+        self.answers.append(figures.answers)
         if len(self.logits) == BATCHES_AT_A_TIME:
             self._take_in()
 
@@ -78,8 +105,10 @@ class EpochProgress:
 
     def _take_in(self) -> None:
         if self.logits:
-            answers = torch.cat(self.answers).cpu().numpy()
-            self.auc.add(answers, torch.cat(self.logits).float().cpu().numpy())
+            answers = torch.cat(self.answers).cpu()
+            scored = answers != UNSCORED
+            logits = torch.cat(self.logits).float().cpu()
+            self.auc.add(answers[scored].numpy(), logits[scored].numpy())
             self.logits, self.answers = [], []
 
     def summary(self) -> dict[str, Any]:
