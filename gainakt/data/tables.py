@@ -40,7 +40,7 @@ class MemoryDataset(Dataset):
         present, codes = np.unique(self.skills[rows], return_inverse=True)
         return replace(
             self,
-            student_ids=[self.student_ids[student] for student in left],
+            student_ids=[self.student_ids[student] for student in left.tolist()],
             skill_ids=tuple(self.skill_ids[code] for code in present),
             skills=codes.astype(np.int32),
             responses=self.responses[rows],
