@@ -414,7 +414,11 @@ RIGHT = [0, 1, 1, 0] * 4
         (GOOD, [*RIGHT[:-1], 2], "y, row 16: 2; only 0 and 1 are allowed"),
         (GOOD, [*RIGHT[:-1], None], "y, row 16: None; only 0 and 1 are allowed"),
         (GOOD, [*RIGHT[:-1], np.nan], "y, row 16: nan; only 0 and 1 are allowed"),
-        (GOOD, pd.array([*RIGHT[:-1], pd.NA], "Int8"), "y, row 16: <NA>; only 0 and 1 are allowed"),
+        (
+            GOOD,
+            np.array([*RIGHT[:-1], pd.NA], dtype=object),
+            "y, row 16: <NA>; only 0 and 1 are allowed",
+        ),
         (GOOD, ["right"] * 16, r"y, row 1: 'right'; .* \(16 rows are bad, this is the first\)"),
         (GOOD, None, "y is None"),
         (GOOD, np.zeros((16, 2)), r"y of shape \(16, 2\): must have one dimension"),

@@ -209,6 +209,8 @@ class FullDisk:
 
     def open(self, path: Path, mode: str) -> io.IOBase:
         handle = open(path, mode)  # noqa: SIM115 - the caller closes it
+        if mode != "wb":
+            return handle
         if path.name == f"{self.file}.writing":
             self.left -= 1
             self.full = self.full or self.left <= 0

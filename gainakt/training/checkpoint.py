@@ -87,7 +87,8 @@ def write_atomically(
         ExperimentError: the disk is full, the folder read-only, and the like.
     """
     with replacing(path) as temporary:
-        temporary.write_bytes(content)
+        with open(temporary, "wb") as file:
+            file.write(content)
         if verify is not None:
             verify(temporary)
 
