@@ -459,7 +459,7 @@ def test_progress_by_hand() -> None:
     assert "mastery_correlation" not in summary
     scored = int(batch.has_next.sum())
     assert int((torch.cat(progress.answers) != UNSCORED).sum()) == 2 * scored
-    assert len(progress.state()["logits"]) == 2 * scored
+    assert len(progress.state()["auc"]["logits"]) == 2 * scored
     again = EpochProgress.restore(progress.state(), CPU)
     assert again.mean_loss() == progress.mean_loss()
     assert again.summary() == summary

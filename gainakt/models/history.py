@@ -72,7 +72,7 @@ def describe(past: Past, *, answers: bool) -> Tensor:
         return flags.to(ended.dtype)
 
     def each(values: Tensor, cases: tuple[int, ...]) -> Tensor:
-        return mark(values[..., None] == torch.tensor(cases, device=values.device))
+        return mark(values[..., None] == _constants(cases, values))
 
     single = [
         past.steps.log1p(),
