@@ -176,7 +176,7 @@ def test_weights_that_break_in_a_later_epoch_leave_the_checkpoint_before(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = Trainer._step
+    real = Trainer._plain_step
 
     def step(self: Trainer, batch: Any, epoch: int, weights: Any) -> None:
         if epoch == 2:
@@ -184,7 +184,7 @@ def test_weights_that_break_in_a_later_epoch_leave_the_checkpoint_before(
                 next(self.model.parameters()).fill_(torch.inf)
         real(self, batch, epoch, weights)
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "_plain_step", step)
     assert "epoch 2, step 1: loss or gradient is not finite" in message(train_tiny())
     folder = only_run(tmp_path / "out")
     assert results(folder)["status"] == "failed"
