@@ -19,12 +19,14 @@ RECENT = 5
 SKILL_RATES = (0.6, 0.85)
 OVERALL_RATES = (0.7, 0.95)
 # Builders of skills stop after three right answers in a row, so small cases matter one by one.
-SMALL_COUNTS = (1, 2, 3, 4)
-SMALL_STREAKS = (-3, -2, -1, 1, 2, 3)
+SMALL_COUNTS = range(1, 5)
+SMALL_STREAKS = (range(-3, 0), range(1, 4))
 MASTERY_RUN = 3
 
 N_SKILL_FEATURES = 10 + 2 * len(SMALL_COUNTS)
-N_ANSWER_FEATURES = 3 + len(SMALL_STREAKS) + len(SKILL_RATES) + RECENT + len(OVERALL_RATES)
+N_ANSWER_FEATURES = (
+    3 + sum(map(len, SMALL_STREAKS)) + len(SKILL_RATES) + RECENT + len(OVERALL_RATES)
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +73,9 @@ def describe(past: Past, *, answers: bool) -> Tensor:
     def mark(flags: Tensor) -> Tensor:
         return flags.to(ended.dtype)
 
-    def each(values: Tensor, cases: tuple[int, ...]) -> Tensor:
-        return mark(values[..., None] == _constants(cases, values))
+    def each(values: Tensor, cases: range) -> Tensor:
+        numbers = torch.arange(cases.start, cases.stop, device=values.device)
+        return mark(values[..., None] == numbers)
 
     single = [
         past.steps.log1p(),
@@ -99,7 +102,7 @@ def describe(past: Past, *, answers: bool) -> Tensor:
         ]
         columns += [
             torch.stack(single, dim=-1),
-            each(past.streak, SMALL_STREAKS),
+            *(each(past.streak, cases) for cases in SMALL_STREAKS),
             past.averages,
             past.recent,
             past.overall,
