@@ -104,7 +104,9 @@ def pages(
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("which", ["run", "sums", "strange", "comparison"])
-def test_a_page_is_whole(browser: Any, pages: dict[str, Path], which: str, view: str) -> None:
+def test_a_page_is_whole(
+    browser: Any, pages: dict[str, Path], tmp_path: Path, which: str, view: str
+) -> None:
     width, scheme, medium = VIEWS[view]
     path = pages[which]
     assert path.stat().st_size < 3_000_000
@@ -123,6 +125,8 @@ def test_a_page_is_whole(browser: Any, pages: dict[str, Path], which: str, view:
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     channels = [int(c) for c in background.removeprefix("rgb(").rstrip(")").split(",")]
     assert (max(channels) < 64) == (view == "dark")
+    # kept for somebody to look at: pytest --basetemp names the folder
+    page.screenshot(path=tmp_path / f"{which}-{view}.png", full_page=True)
     page.close()
 
 
