@@ -14,7 +14,7 @@ from torch import Tensor
 from gainakt.config import load_config
 from gainakt.errors import ConfigError
 from gainakt.models import build_model
-from gainakt.models.evidence import attention_weights, sum_evidence
+from gainakt.models.evidence import attention_weights, preference, sum_evidence
 from gainakt.models.gainsum import GainSum
 
 SKILLS = 4
@@ -174,37 +174,40 @@ def test_attention_weights_by_hand() -> None:
     keys = torch.tensor([1.0, 0.5])[None, :, None, None].expand(1, 2, 1, 4)
     is_same = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])
     same, decay = torch.tensor([2.0]), torch.tensor([0.5])
-    weights = attention_weights(query, keys, is_same, same, decay)
+    weights = attention_weights(query, keys, is_same, preference(same, decay, 2))
     # 4 * 1 / sqrt(4) - 0.5 * 1 step + 2, against 4 * 0.5 / sqrt(4)
     expected = torch.tensor([2.0 - 0.5 + 2.0, 1.0]).softmax(dim=0)
     torch.testing.assert_close(weights[0, 0], torch.stack([torch.tensor([1.0, 0.0]), expected]))
 
 
-def test_the_gradient_of_the_sum_of_evidence_is_that_of_its_formula() -> None:
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_gradient_of_the_sum_of_evidence_is_that_of_its_formula(causal: bool) -> None:
     random = torch.Generator().manual_seed(3)
+    questions, answers = 5, 5 if causal else 7
 
-    def draw(*shape: int) -> torch.Tensor:
+    def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random, dtype=torch.float64).requires_grad_()
 
-    query, keys, gains, same, decay = (
-        draw(2, 5, 3, 4),
-        draw(2, 5, 3, 4),
-        draw(2, 5, 3),
+    inputs = (
+        draw(2, questions, 3, 4),
+        draw(2, answers, 3, 4),
+        draw(2, answers, 3),
         draw(3),
         draw(3),
     )
-    is_same = torch.randint(0, 2, (2, 5, 5), generator=random).double()
+    is_same = torch.randint(0, 2, (2, questions, answers), generator=random).double()
 
-    def by_the_formula(*parts: torch.Tensor) -> torch.Tensor:
-        query, keys, gains, same, decay = parts
-        alpha = attention_weights(query, keys, is_same, same, decay)
+    def by_the_formula(
+        query: Tensor, keys: Tensor, gains: Tensor, same: Tensor, decay: Tensor
+    ) -> Tensor:
+        prefer = preference(same, decay, answers, causal=causal)
+        alpha = attention_weights(query, keys, is_same, prefer)
         return torch.einsum("rhti,rih->rth", alpha, gains)
 
-    def function(*parts: torch.Tensor) -> torch.Tensor:
-        query, keys, gains, same, decay = parts
-        return sum_evidence(query, keys, gains, is_same, same, decay)
+    def function(query: Tensor, keys: Tensor, gains: Tensor, same: Tensor, decay: Tensor) -> Tensor:
+        prefer = preference(same, decay, answers + 2, causal=causal)
+        return sum_evidence(query, keys, gains, is_same, prefer)
 
-    inputs = (query, keys, gains, same, decay)
     torch.testing.assert_close(function(*inputs), by_the_formula(*inputs))
     assert torch.autograd.gradcheck(function, inputs)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gainakt.config import Config, GainSumParameters
 from gainakt.data.batches import Batch
-from gainakt.models.evidence import attention_weights, sum_evidence
+from gainakt.models.evidence import Preference, attention_weights, preference, sum_evidence
 from gainakt.models.gainsum_state import GainSumState
 from gainakt.models.history import history_features, n_features
 from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput, wide
@@ -146,12 +146,13 @@ class GainSum(KnowledgeTracer):
         else:
             states, asked = next(self._asked(batch, evidence, [skill]))
         question = self._question(states, asked)
+        prefer = self._prefer(batch.longest)
         contributions: list[Tensor] = []
 
         def collect(*views: Tensor) -> Tensor:
             query, keys, skills, wanted, scale, gains = views
             is_same = _is_same(skills, wanted).to(query.dtype)
-            alpha = attention_weights(query, keys, is_same, self.same, F.softplus(self.decay))
+            alpha = attention_weights(query, keys, is_same, prefer)
             shares = alpha * scale.transpose(1, 2)[..., None] * gains.transpose(1, 2)[:, :, None]
             contributions.append(shares.sum(dim=1))
             return contributions[-1].sum(dim=-1)
@@ -230,7 +231,8 @@ class GainSum(KnowledgeTracer):
 
     def _logits(self, batch: Batch, evidence: Evidence, states: Tensor, asked: Tensor) -> Tensor:
         question = self._question(states, asked)
-        add_up = partial(self._sum, F.softplus(self.decay))
+        prefer = self._prefer(batch.longest, causal=batch.visible is None)
+        add_up = partial(_sum, prefer)
         parts = (question.query, evidence.keys, evidence.gains, batch.skill, asked)
         with _exact(states):
             sums = batch.by_rectangle(add_up, *parts, *batch.masks())
@@ -246,31 +248,12 @@ class GainSum(KnowledgeTracer):
             keys, gains, skills: (T, H, d_h), (T, H) and (T,), the answers.
         """
         question = self._question(states, asked)
-        sums = self._sum(
-            F.softplus(self.decay),
-            question.query[None],
-            keys[None],
-            gains[None],
-            skills[None],
-            asked[None],
-            causal=False,
-        )
-        return question.total(sums[0])
+        prefer = self._prefer(len(keys), causal=False)
+        parts = (question.query, keys, gains, skills, asked)
+        return question.total(_sum(prefer, *(part[None] for part in parts))[0])
 
-    def _sum(
-        self,
-        decay: Tensor,
-        query: Tensor,
-        keys: Tensor,
-        gains: Tensor,
-        skills: Tensor,
-        asked: Tensor,
-        visible: Tensor | None = None,
-        *,
-        causal: bool = True,
-    ) -> Tensor:
-        is_same = _is_same(skills, asked).to(query.dtype)
-        return sum_evidence(query, keys, gains, is_same, self.same, decay, visible, causal=causal)
+    def _prefer(self, length: int, *, causal: bool = True) -> Preference:
+        return preference(self.same, F.softplus(self.decay), length, causal=causal)
 
     def begin(self, length: int) -> GainSumState:
         """Return the state of a student without answers, which computes nothing twice."""
@@ -280,6 +263,19 @@ class GainSum(KnowledgeTracer):
 def _exact(states: Tensor) -> torch.autocast:
     """A context of float32, whatever the dense layers compute in: the sum must be exact."""
     return torch.autocast(states.device.type, enabled=False)
+
+
+def _sum(
+    prefer: Preference,
+    query: Tensor,
+    keys: Tensor,
+    gains: Tensor,
+    skills: Tensor,
+    asked: Tensor,
+    *masks: Tensor,
+) -> Tensor:
+    is_same = _is_same(skills, asked).to(query.dtype)
+    return sum_evidence(query, keys, gains, is_same, prefer, *masks)
 
 
 def _is_same(skill: Tensor, asked: Tensor) -> Tensor:
