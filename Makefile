@@ -62,6 +62,7 @@ bench: $(READY)
 	$(BIN)/python bench/peers.py --models dkt sakt akt_1_block --steps 3
 	$(BIN)/python bench/reference.py --steps 2 --sample 16
 	$(BIN)/python bench/hotspots.py --steps 4
+	$(BIN)/python bench/scale.py --interactions 70000 700000 --rounds 1
 
 docs: $(DOCS_READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -176,7 +176,7 @@ def header() -> dict[str, str]:
 
     from gainakt.experiment.provenance import git_state, processor
 
-    git = git_state(BENCH)
+    git = git_state(BENCH.parent / "gainakt")
     commit = "unknown" if git["commit"] is None else git["commit"][:12]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     load = f"{os.getloadavg()[1]:.1f}" if hasattr(os, "getloadavg") else "unknown"

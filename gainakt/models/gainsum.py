@@ -81,14 +81,14 @@ class GainSum(KnowledgeTracer):
         self.embed_answer = nn.Embedding(2 * n_skills, p.d_model) if self.reads_answers else None
         self.features = nn.Sequential(
             nn.Linear(n_features(self.reads_answers), FEATURE_WIDTH),
-            nn.GELU(),
+            nn.ReLU(),
             nn.Linear(FEATURE_WIDTH, p.d_model),
         )
         self.block = QuestionBlock(p.d_model, p.n_block_heads, p.d_ff, p.dropout)
         self.norm_question = nn.LayerNorm(p.d_model)
         self.query = nn.Linear(p.d_model, p.d_model)
         self.weigh = nn.Sequential(
-            nn.Linear(p.d_model, p.d_model), nn.GELU(), nn.Linear(p.d_model, p.n_heads + 1)
+            nn.Linear(p.d_model, p.d_model), nn.ReLU(), nn.Linear(p.d_model, p.n_heads + 1)
         )
         self.norm_interaction = nn.LayerNorm(p.d_model)
         self.key_and_sizes = nn.Linear(p.d_model, p.d_model + 2 * p.n_heads)
@@ -219,7 +219,8 @@ class GainSum(KnowledgeTracer):
         keys, if_right, if_wrong = joint.split(
             [joint.shape[-1] - 2 * self.n_heads, self.n_heads, self.n_heads], dim=-1
         )
-        gains = torch.where(response[:, None] == 1, F.softplus(if_right), -F.softplus(if_wrong))
+        sizes = F.softplus(torch.where(response[:, None] == 1, if_right, if_wrong))
+        gains = sizes * (2 * response[:, None] - 1)
         return keys.unflatten(-1, (self.n_heads, -1)), gains
 
     def _question(self, states: Tensor, asked: Tensor) -> Query:

@@ -91,7 +91,7 @@ class QuestionBlock(nn.Module):
 
     def _renew(self, x: Tensor, attended: Tensor) -> Tensor:
         x = x + self.dropout(self.project(attended.flatten(-2)))
-        renewed: Tensor = x + self.dropout(self.narrow(F.gelu(self.widen(self.norm_forward(x)))))
+        renewed: Tensor = x + self.dropout(self.narrow(F.relu(self.widen(self.norm_forward(x)))))
         return renewed
 
 
