@@ -27,7 +27,7 @@ from gainakt.objectives.schedule import ScheduleState, epoch_weights
 from gainakt.objectives.total import BatchWeights, total_loss
 from tests.helpers import random_students, sequences_of, small_config
 
-SCRIPTS = ("peers", "reference", "hotspots", "kill_resume")
+SCRIPTS = ("peers", "reference", "hotspots", "layouts", "scale", "gpu", "kill_resume")
 
 
 def instants(*seconds: float) -> list[Instant]:
