@@ -55,9 +55,7 @@ def train(config: str, way: str, data: str, epochs: int, fold: int) -> dict[str,
     from gainakt.training.accelerate import prepare_machine
 
     settings = {"epochs": epochs, "fold": fold, "devices": "cuda", "monitor_freq": 10**9}
-    if config.startswith("gainsum"):
-        settings["teachers"] = 0
-    loaded = load_config(config, settings | WAYS[way])
+    loaded = load_config(config, settings | {"teachers": 0} | WAYS[way])
     trainer = make_trainer(loaded, load_dataset(data), prepare_machine(loaded))
     trainer.run(Nothing())
     best = trainer.history.best
