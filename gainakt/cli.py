@@ -335,7 +335,7 @@ def evaluate(
         str | None, Parameter(help="A run of another seed, to measure how stable mastery is.")
     ] = None,
     flips: Annotated[
-        int, Parameter(help="Answers to flip when measuring the direction of predictions.")
+        int, Parameter(help="Wrong answers to flip, all at most, to measure what it lowers.")
     ] = 10_000,
     data: DataFolder = None,
     quiet: Quiet = False,

@@ -362,6 +362,7 @@ def test_measures_of_gainsum_on_the_command_line(
     assert by_name["right_signs"]["model"]["value"] == 1.0
     assert by_name["mastery_auc"]["bkt"]["value"] > 0.5
     assert by_name["stability"]["model"] is None  # a run against itself says nothing
+    assert written["flips"] == 50 and "50 times" in written["summary"]
     assert done.out.rstrip().endswith(written["summary"])
     assert "by construction" in written["summary"]
     for label in {entry["label"] for entry in written["measures"]}:

@@ -144,7 +144,8 @@ class Interpretability:
     """The figures of a model and its controls: column -> key of `MEASURES` -> estimate.
 
     by_construction: the keys that the model's structure fixes. curves: reliability curves by
-    column. settings, students, answers: what was measured.
+    column. settings, students, answers: what was measured; flips: wrong answers that were flipped,
+    fewer than the settings ask for where there are no more.
     """
 
     columns: dict[str, Figures]
@@ -153,6 +154,7 @@ class Interpretability:
     settings: Settings
     students: int
     answers: int
+    flips: int
 
 
 def measure(
@@ -185,14 +187,16 @@ def measure(
     )
     columns: dict[str, Figures] = {}
     curves: dict[str, list[dict[str, float]]] = {}
+    flips = 0
     others = against or (None, None)
     for name, own, other in (("model", model, others[0]), ("untrained", untrained, others[1])):
         readout = scored if own is model else reader.predictions(own)
         probability = readout.probability.astype(np.float64)
         mastery = None if np.isnan(readout.next_mastery).any() else readout.next_mastery
+        behaviour, flips = _of_behaviour(own, reader, settings)
         columns[name] = {
             **_of_mastery(answers, probability, mastery, gap=True),
-            **_of_behaviour(own, reader, settings),
+            **behaviour,
             **trace_figures(
                 reader.all_mastery(own), reader.sample, settings.samples, settings.seed
             ),
@@ -222,6 +226,7 @@ def measure(
         settings,
         students=len(np.unique(owner)),
         answers=len(rows),
+        flips=flips,
     )
 
 
@@ -270,8 +275,14 @@ def _of_mastery(
     }
 
 
-def _of_behaviour(model: KnowledgeTracer, reader: Reader, settings: Settings) -> Figures:
-    """Measures 3 to 5: what the model does when answers are changed, added up or deleted."""
+def _of_behaviour(
+    model: KnowledgeTracer, reader: Reader, settings: Settings
+) -> tuple[Figures, int]:
+    """Measures 3 to 5: what the model does when answers are changed, added up or deleted.
+
+    Returns:
+        The figures, and how many answers were flipped.
+    """
     figures: Figures = {}
     device, precision, seed = reader.device, reader.precision, settings.seed
     flips = flip_answers(model, reader.pieces, device, settings.flips, seed, precision)
@@ -294,4 +305,4 @@ def _of_behaviour(model: KnowledgeTracer, reader: Reader, settings: Settings) ->
             strongest, random, recent = deleted.struck
             figures["struck_over_random"] = bootstrap.ratio(strongest, random)
             figures["struck_over_recent"] = bootstrap.ratio(strongest, recent)
-    return figures
+    return figures, len(flips.student)

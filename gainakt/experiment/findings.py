@@ -84,8 +84,8 @@ def _direction(found: Interpretability) -> str:
         return ""
     fixed = ", by construction" if "falls_later" in found.by_construction else ""
     return (
-        f"Turning a wrong answer into a right one lowers {soon:.1%} of the next predictions and "
-        f"{later:.1%} of all later ones{fixed}."
+        f"Turning one wrong answer into a right one, {found.flips:,} times, lowers {soon:.1%} of "
+        f"the next predictions and {later:.1%} of all later ones{fixed}."
     )
 
 

@@ -128,6 +128,7 @@ def _values(found: Interpretability, words: str) -> dict[str, Any]:
     return {
         "students": found.students,
         "answers": found.answers,
+        "flips": found.flips,
         "settings": vars(found.settings),
         "measures": [
             {
