@@ -64,6 +64,12 @@ for group in range(file.num_row_groups):
     running.add(answer, logit.astype(np.float32), p)
 note(targets=running.targets, exact=running.auc.exact, **running.values())
 """
+# histories long enough to meet every skill
+FEW = f"""
+import sys
+from gainakt.data.simulate import simulate
+simulate(sys.argv[1], students=300, skills={SKILLS}, mean_length=400, seed=2)
+"""
 STAGES = ("simulate", "arrays", "open", "batches", "score", "metrics")
 PRELUDE = "import json, sys\ndef note(**found): print(json.dumps(found))\n"
 
@@ -107,15 +113,14 @@ def command(stage: str, data: Path, predictions: Path, run: Path, interactions: 
 def trained(work: Path) -> Path:
     """Return a run of the small GainSum, trained for one epoch on simulated students."""
     say("training the model that scores")
-    gainakt = [sys.executable, "-m", "gainakt"]
     few, runs = work / "few", work / "runs"
     for words in (
-        # histories long enough to meet every skill
-        ["simulate", f"--out={few}", "--students=300", f"--skills={SKILLS}", "--mean_length=400"],
-        ["train", "--config=gainsum", f"--data={few}", f"--out={runs}", "--epochs=1"]
-        + ["--threads=1", "--no-report", "--quiet"],
+        ["-c", FEW, str(few)],
+        ["-m", "gainakt", "train", "--config=gainsum", f"--data={few}", f"--out={runs}"]
+        + ["--epochs=1", "--threads=1", "--no-report", "--quiet"],
     ):
-        subprocess.run([*gainakt, *words], check=True, stdout=subprocess.DEVNULL)
+        # apart, or this process's own memory would be counted to those that it starts
+        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
     (run,) = runs.iterdir()
     return run
 
