@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import students
-from measuring import MIB, Table, apart, header, median, say
+from measuring import MIB, Table, TrainerWatch, apart, header, median, say
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {"cuda_graphs": "off"},
@@ -25,19 +25,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "recorded, bf16": {"compile": "off", "use_amp": True},
     "compiled, bf16": {"compile": "on", "use_amp": True},
 }
-
-
-class Nothing:
-    """A recorder that writes nothing down."""
-
-    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        """Nothing to record."""
-
-    def on_epoch(self, trainer: Any, improved: bool) -> None:
-        """Nothing to record."""
-
-    def on_state(self, trainer: Any) -> None:
-        """Nothing to record."""
 
 
 def train(config: str, way: str, data: str, epochs: int, fold: int) -> dict[str, Any]:
@@ -57,7 +44,7 @@ def train(config: str, way: str, data: str, epochs: int, fold: int) -> dict[str,
     settings = {"epochs": epochs, "fold": fold, "devices": "cuda", "monitor_freq": 10**9}
     loaded = load_config(config, settings | {"teachers": 0} | WAYS[way])
     trainer = make_trainer(loaded, load_dataset(data), prepare_machine(loaded))
-    trainer.run(Nothing())
+    trainer.run(TrainerWatch())
     best = trainer.history.best
     assert best is not None
     return {
