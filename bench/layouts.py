@@ -39,7 +39,7 @@ def train(
     from gainakt.data.interactions import load_dataset
     from gainakt.data.packing import Packing
     from gainakt.experiment.run import make_trainer
-    from gainakt.training.accelerate import prepare_machine
+    from gainakt.machine import prepare_machine
     from gainakt.training.captured import PackedSteps
 
     settings = load_config(
@@ -47,7 +47,7 @@ def train(
         {"devices": "cpu", "threads": threads, "fold": fold, "epochs": epochs, "dropout": 0.0}
         | {"teachers": 0, "monitor_freq": 1},
     )
-    device = prepare_machine(settings)
+    device = prepare_machine(*settings.machine)
     if layout == "one padded rectangle":
         batches.RECTANGLE_COST = 10**9
     trainer = make_trainer(settings, load_dataset(data), device)

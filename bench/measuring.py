@@ -174,7 +174,7 @@ def header() -> dict[str, str]:
     """Hardware, versions and commit, for the top of a table."""
     import torch
 
-    from gainakt.experiment.provenance import git_state, processor
+    from gainakt.record.provenance import git_state, processor
 
     git = git_state(BENCH.parent / "gainakt")
     commit = "unknown" if git["commit"] is None else git["commit"][:12]

@@ -13,8 +13,8 @@ from gainakt.config import Config, load_config
 from gainakt.data.batches import Sequences
 from gainakt.data.interactions import load_dataset
 from gainakt.experiment.run import learning_sequences
+from gainakt.machine import prepare_machine
 from gainakt.models import build_model
-from gainakt.training.accelerate import prepare_machine
 from gainakt.training.loop import Trainer
 
 
@@ -73,7 +73,7 @@ class Piece:
         settings = load_config(config, overrides)
         return cls(
             settings,
-            prepare_machine(settings),
+            prepare_machine(*settings.machine),
             dataset.n_skills,
             training,
             validation,

@@ -10,7 +10,7 @@ four times over the validation students; ours is what `gainakt train` does, with
 CPU, N steps after one of warm-up and M validation students are scaled to the whole; on a GPU the
 whole epoch runs. Every measurement is a process of its own, ours and theirs in turn; the table
 shows medians over the rounds, and ratios of the reference to ours. That both compute the same
-logits, mastery, gains and loss is checked in tests/test_bench.py.
+logits, mastery, gains and loss is checked in tests/project/test_bench.py.
 """
 
 from __future__ import annotations

@@ -30,11 +30,11 @@ import gainakt
 from gainakt.config import load_config
 from gainakt.data.batches import context_start
 from gainakt.data.interactions import ORDER, Dataset, load_dataset
-from gainakt.experiment.provenance import environment
 from gainakt.models import build_model
 from gainakt.models.interface import RecomputedState
+from gainakt.record.checkpoint import Checkpoint
+from gainakt.record.provenance import environment
 from gainakt.tracer import Tracer
-from gainakt.training.checkpoint import Checkpoint
 
 HISTORY = 200
 # name, configuration, skills of the data it is for

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gainakt._version import __version__
+
 if TYPE_CHECKING:
     from gainakt.api import Run, train
     from gainakt.estimator import GainSumClassifier
     from gainakt.tracer import Tracer, load
-
-__version__ = "0.1.0"
 
 # Public names and the modules they come from, which are imported when a name is first used:
 # `import gainakt` alone loads nothing heavy.
@@ -22,7 +22,7 @@ _HOME = {
     "train": "gainakt.api",
 }
 
-__all__ = ["GainSumClassifier", "Run", "Tracer", "load", "train"]
+__all__ = ["GainSumClassifier", "Run", "Tracer", "__version__", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,15 +12,15 @@ import numpy as np
 from gainakt.config import FILLED_BY_RUN, Config, load_config, overridden
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.errors import ConfigError, DataError, GainaktError
-from gainakt.evaluation.display import html_table
-from gainakt.experiment.checklist import Check, run_checks
 from gainakt.experiment.compare import headline_figures
 from gainakt.experiment.console import RunConsole
-from gainakt.experiment.folder import RunFolder, read_json
-from gainakt.experiment.records import recorded_config
 from gainakt.experiment.run import train as train_run
+from gainakt.html import html_table
+from gainakt.machine import machine_on_loan
+from gainakt.record.checklist import Check, run_checks
+from gainakt.record.folder import RunFolder, read_json
+from gainakt.record.records import recorded_config
 from gainakt.tracer import Tracer, load
-from gainakt.training.accelerate import machine_on_loan
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gainakt.config import Config, Hardware, load_config
-from gainakt.data.arrays import answers_of, as_table, group_of_student, spell
+from gainakt.data.estimator_input import answers_of, as_table, group_of_student, spell
 from gainakt.data.interactions import Dataset, skill_order
 from gainakt.data.splits import MIN_INTERACTIONS
 from gainakt.data.tables import LongTable, read_table
@@ -21,8 +21,8 @@ from gainakt.evaluation.questions import first_answers, predict_rows
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.recorder import BestEpoch
 from gainakt.experiment.run import check_trainable, make_trainer
+from gainakt.machine import machine_on_loan, prepare_machine
 from gainakt.tracer import Tracer
-from gainakt.training.accelerate import machine_on_loan, prepare_machine
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -172,7 +172,7 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dataset = with_skills_of(replace(table.dataset, folds=folds), tuple(skills))
         self._check_enough(dataset, config)
         with machine_on_loan(), RunConsole(quiet=not self.verbose) as console:
-            trainer = make_trainer(config, dataset, prepare_machine(config))
+            trainer = make_trainer(config, dataset, prepare_machine(*config.machine))
             best = BestEpoch(dataset.skill_ids, console)
             trainer.run(best)
         assert best.checkpoint is not None
@@ -310,7 +310,7 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         except DataError as error:
             raise DataError(f"{error}, or were named in the parameter `skills`") from None
         with machine_on_loan():
-            device = prepare_machine(config)
+            device = prepare_machine(*config.machine)
             return predict_rows(
                 checkpoint.model().to(device),
                 dataset,

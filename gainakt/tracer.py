@@ -16,16 +16,16 @@ from gainakt.config import Config, load_config
 from gainakt.data.interactions import SKILL, STUDENT
 from gainakt.data.tables import TABLE, LongTable, read_table
 from gainakt.errors import DataError, ExperimentError
-from gainakt.evaluation.display import html_table
 from gainakt.evaluation.explanation import ExplainedPrediction
 from gainakt.evaluation.protocol import with_skills_of
 from gainakt.evaluation.scoring import predict_answers
-from gainakt.experiment import pretrained
 from gainakt.experiment.explain import explain_answer, known_id
-from gainakt.experiment.folder import RunFolder
+from gainakt.html import html_table
+from gainakt.machine import precision, select_device
+from gainakt.record import pretrained
+from gainakt.record.checkpoint import Checkpoint, load_checkpoint
+from gainakt.record.folder import RunFolder
 from gainakt.session import KnownSkills, Session
-from gainakt.training.accelerate import precision, select_device
-from gainakt.training.checkpoint import Checkpoint, load_checkpoint
 
 Unknown = Literal["raise", "skip"]
 
@@ -92,7 +92,7 @@ class Tracer:
         self.skills: tuple[str, ...] = checkpoint.skill_ids
         self._known = KnownSkills(self.skills)
         self.exact = exact
-        self.device = select_device(load_config(None, {"devices": device}).hardware)
+        self.device = select_device(load_config(None, {"devices": device}).hardware.devices)
         self.config: Config = checkpoint.config
         model = checkpoint.model().to(self.device)
         if exact:
@@ -148,7 +148,7 @@ class Tracer:
             self.config.model.seq_len,
             self.config.evaluation.window_stride,
             self.device,
-            precision(self.config, self.device),
+            precision(self.config.number_format, self.device),
         )
         return long.with_column(name, torch.from_numpy(logits).sigmoid().numpy())
 

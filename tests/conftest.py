@@ -127,7 +127,7 @@ def _trained(factory: pytest.TempPathFactory, data: Path, **parameters: object) 
     out = factory.mktemp("finished") / "experiments"
     command = [*tiny_command(data, out, **parameters), "--quiet"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gainakt.experiment.provenance.git_state", lambda package: git)
+        patch.setattr("gainakt.record.provenance.git_state", lambda package: git)
         patch.setattr("sys.argv", ["gainakt", *command])
         with pytest.raises(SystemExit) as leaving:
             main()

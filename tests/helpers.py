@@ -15,8 +15,8 @@ from gainakt.config import MODEL_PARAMETERS, Config, load_config
 from gainakt.data.batches import Batch, Sequences, make_batch
 from gainakt.data.tables import MemoryDataset
 from gainakt.models import build_model
+from gainakt.record.checkpoint import Checkpoint
 from gainakt.tracer import Tracer
-from gainakt.training.checkpoint import Checkpoint
 
 Steps = Sequence[tuple[int, int]]
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gainakt.arrays import IntArray
 from gainakt.data.batches import (
     Batch,
     Columns,
-    IntArray,
     Rectangle,
     Sequences,
     gather,

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gainakt import __version__
+from gainakt._version import __version__
 from gainakt.data.contents import ContentHash
 from gainakt.data.interactions import (
     COLUMN_TYPES,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from gainakt.arrays import FloatArray
+from gainakt.seeds import Stream
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class StudentBootstrap:
         names, owner = np.unique(students, return_inverse=True)
         self._owner = owner
         self._n = len(names)
-        rng = np.random.default_rng([seed, 4])
+        rng = Stream.STUDENT_BOOTSTRAP.generator(seed)
         draws = (rng.integers(self._n, size=self._n) for _ in range(samples))
         self._counts = np.array([np.bincount(d, minlength=self._n) for d in draws], np.float32)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from gainakt.arrays import FloatArray
+
 Numbers = npt.NDArray[np.generic]
 
 BINS = 10

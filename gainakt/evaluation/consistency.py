@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gainakt.arrays import FloatArray, IntArray
 from gainakt.data.batches import Sequences
 from gainakt.evaluation.readout import Readout, read_in_parts, read_out
 from gainakt.models.interface import KnowledgeTracer
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from gainakt.seeds import Stream
 
 # A correlation over fewer steps than this says nothing about a student.
 MINIMUM_STEPS = 3
@@ -30,7 +29,7 @@ def first_pieces(sequences: Sequences) -> IntArray:
 def sample_students(sequences: Sequences, count: int, seed: int) -> IntArray:
     """Draw up to `count` students' first pieces at random, the same for the same seed."""
     candidates = first_pieces(sequences)
-    rng = np.random.default_rng([seed, 1])
+    rng = Stream.CONSISTENCY.generator(seed)
     return np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False))
 
 
@@ -38,7 +37,7 @@ def sample_by_length(sequences: Sequences, count: int, seed: int) -> IntArray:
     """Draw up to `count` students' first pieces evenly from the ten deciles of sequence length."""
     candidates = first_pieces(sequences)
     by_length = candidates[np.argsort(sequences.lengths[candidates], kind="stable")]
-    rng = np.random.default_rng([seed, 2])
+    rng = Stream.ALIGNMENT.generator(seed)
     total = max(len(candidates), 1)
     deciles = np.array_split(by_length, N_DECILES)
     # by decile bounds, so that no decile owes more than it has and exactly `count` are drawn
@@ -96,7 +95,7 @@ def bootstrap_interval(
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None
-    rng = np.random.default_rng([seed, 3])
+    rng = Stream.CORRELATION_BOOTSTRAP.generator(seed)
     means = [defined[rng.integers(len(defined), size=len(defined))].mean() for _ in range(samples)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -13,6 +13,7 @@ from gainakt.data.batches import Sequences
 from gainakt.evaluation.pieces import copied, rows_of_pieces
 from gainakt.evaluation.readout import read_out
 from gainakt.models.interface import KnowledgeTracer
+from gainakt.seeds import Stream
 
 # A fall of the log-odds by less than this, relative to 1 + their size, is rounding.
 TOLERANCE = 1e-5
@@ -58,7 +59,7 @@ def flip_answers(
     last = np.full(len(sequences), -1)
     np.maximum.at(last, before.sequence[before.has_next], before.position[before.has_next])
     wrong = (sequences.responses == 0) & (before.position <= last[before.sequence])
-    rng = np.random.default_rng([seed, 5])
+    rng = Stream.FLIPS.generator(seed)
     drawn = rng.permutation(np.flatnonzero(wrong))[:flips]
     # neighbours in length are read together at little padding
     drawn = drawn[np.argsort(sequences.lengths[before.sequence[drawn]], kind="stable")]

@@ -6,18 +6,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gainakt.arrays import BoolArray, FloatArray, IntArray
 from gainakt.data.batches import Batch, Sequences, evaluation_batches
 from gainakt.evaluation.pieces import copied
 from gainakt.evaluation.readout import Readout, read_out
 from gainakt.models.interface import Explanation, KnowledgeTracer
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from gainakt.seeds import Stream
 
 DELETED = 0.1
 # With fewer answers before it, a tenth of them is less than one.
@@ -129,7 +126,7 @@ def delete_answers(
         return None
     weights, is_sum = weighed
     past = pieces.lengths - 1
-    rng = np.random.default_rng([seed, 7])
+    rng = Stream.RANDOM_ANSWERS.generator(seed)
     orders = (
         [np.argsort(-np.abs(w), kind="stable") for w in weights],
         [rng.permutation(n) for n in past.tolist()],
@@ -159,7 +156,7 @@ def _histories(sequences: Sequences, targets: int, seed: int) -> Sequences:
     """One piece for each prediction drawn: the answers before it, and the one it predicts."""
     lengths = sequences.lengths
     room = np.maximum(lengths - np.maximum(sequences.score_from, LEAST_PAST - 1) - 1, 0)
-    drawn = np.random.default_rng([seed, 6]).permutation(int(room.sum()))[:targets]
+    drawn = Stream.DELETIONS.generator(seed).permutation(int(room.sum()))[:targets]
     ends = np.cumsum(room)
     piece = np.searchsorted(ends, drawn, side="right")
     from_end = ends[piece] - drawn - 1

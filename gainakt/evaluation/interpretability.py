@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gainakt.arrays import FloatArray, IntArray
+from gainakt.baselines.controls import all_mastery, make_controls
 from gainakt.data.batches import Sequences, chunk_sequences, window_sequences
 from gainakt.data.interactions import Dataset
 from gainakt.evaluation.agreement import Agreement
 from gainakt.evaluation.bootstrap import Estimate, StudentBootstrap
 from gainakt.evaluation.calibration import Calibration
 from gainakt.evaluation.consistency import sample_students
-from gainakt.evaluation.controls import all_mastery, make_controls
 from gainakt.evaluation.direction import flip_answers
 from gainakt.evaluation.faithfulness import decompose, delete_answers
 from gainakt.evaluation.readout import Readout, read_mastery, read_out
@@ -27,8 +28,6 @@ from gainakt.evaluation.significance import WeightedAUC
 from gainakt.evaluation.traces import clock_figures, rank_correlation, trace_figures
 from gainakt.models.interface import KnowledgeTracer
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Figures = dict[str, Estimate]
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from gainakt.arrays import BoolArray, IntArray
 from gainakt.data.batches import Sequences
-
-IntArray = npt.NDArray[np.integer]
-BoolArray = npt.NDArray[np.bool_]
 
 
 def rows_of_pieces(sequences: Sequences) -> IntArray:

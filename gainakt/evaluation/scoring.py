@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gainakt.data.batches import IntArray, evaluation_batches, window_sequences
+from gainakt.arrays import IntArray
+from gainakt.data.batches import evaluation_batches, window_sequences
 from gainakt.data.interactions import Dataset
 from gainakt.models.interface import KnowledgeTracer
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from gainakt.arrays import FloatArray
+from gainakt.seeds import Stream
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def paired_bootstrap(
         return float(of_a - of_b)
 
     observed = difference(np.ones(len(answers)))
-    rng = np.random.default_rng(seed)
+    rng = Stream.PAIRED_BOOTSTRAP.generator(seed)
     drawn = np.empty(samples)
     for i in range(samples):
         counts = np.bincount(rng.integers(n_students, size=n_students), minlength=n_students)

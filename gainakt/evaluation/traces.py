@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from gainakt.arrays import FloatArray
 from gainakt.data.batches import Sequences
 from gainakt.evaluation.bootstrap import Estimate, StudentBootstrap
 from gainakt.evaluation.consistency import within_student_correlations
 from gainakt.evaluation.pieces import rows_of_pieces
 
-FloatArray = npt.NDArray[np.float64]
 Series = npt.NDArray[np.floating]
 
 

@@ -1,0 +1,1 @@
+"""What makes a run, and what is done with one."""

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from gainakt.config import FILLED_BY_RUN, flatten
 from gainakt.errors import ExperimentError
 from gainakt.evaluation.significance import Difference, Summary, paired_bootstrap, summarise_runs
-from gainakt.experiment.folder import RunFolder, read_json
-from gainakt.experiment.records import recorded_config
-from gainakt.training.checkpoint import load_checkpoint
+from gainakt.record.checkpoint import load_checkpoint
+from gainakt.record.folder import RunFolder, read_json
+from gainakt.record.records import recorded_config
 
 DEFAULT_TOLERANCE = 1e-4
 # What `gainakt evaluate` may have scored.

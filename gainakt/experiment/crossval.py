@@ -19,9 +19,9 @@ from gainakt.errors import ConfigError, ExperimentError
 from gainakt.evaluation.significance import Summary, summarise_runs
 from gainakt.experiment.compare import as_csv, as_markdown, headline_figures
 from gainakt.experiment.console import RunConsole
-from gainakt.experiment.folder import COMPLETED, RunFolder, read_json, write_json
-from gainakt.training.accelerate import cores
-from gainakt.training.checkpoint import write_atomically
+from gainakt.files import write_atomically
+from gainakt.machine import cores
+from gainakt.record.folder import COMPLETED, RunFolder, read_json, write_json
 
 _POLL_SECONDS = 0.2
 _COMMON = "config.common.json"

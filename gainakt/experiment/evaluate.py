@@ -14,10 +14,11 @@ import torch
 from gainakt.data.interactions import Dataset
 from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split
 from gainakt.experiment.console import RunConsole
-from gainakt.experiment.folder import RunFolder, write_json
 from gainakt.experiment.opening import open_run
-from gainakt.training.accelerate import precision
-from gainakt.training.checkpoint import Checkpoint, replacing
+from gainakt.files import replacing
+from gainakt.machine import precision
+from gainakt.record.checkpoint import Checkpoint
+from gainakt.record.folder import RunFolder, write_json
 
 
 def evaluate(
@@ -86,7 +87,7 @@ def score(
         config.model.seq_len,
         config.evaluation,
         device,
-        precision(config, device),
+        precision(config.number_format, device),
         keep,
     )
 

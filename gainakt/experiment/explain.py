@@ -16,10 +16,10 @@ from gainakt.config import Config
 from gainakt.data.interactions import Dataset
 from gainakt.errors import DataError
 from gainakt.evaluation.explanation import ExplainedPrediction, PastAnswer, explain_prediction
-from gainakt.experiment.folder import RunFolder
 from gainakt.experiment.opening import open_run
+from gainakt.machine import precision
 from gainakt.models import KnowledgeTracer
-from gainakt.training.accelerate import precision
+from gainakt.record.folder import RunFolder
 
 BESIDE = (
     "mastery and gain of skill {skill} after each answer; they stand beside the prediction, which "
@@ -114,7 +114,7 @@ def explain_answer(
         config.model.seq_len,
         config.evaluation.window_stride,
         device,
-        precision(config, device),
+        precision(config.number_format, device),
     )
 
 

@@ -18,11 +18,11 @@ from gainakt.evaluation.interpretability import (
 )
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.findings import summary, table
-from gainakt.experiment.folder import RunFolder, write_json
 from gainakt.experiment.opening import OpenRun, open_run
+from gainakt.machine import precision
 from gainakt.models import KnowledgeTracer, build_model
-from gainakt.training.accelerate import precision
-from gainakt.training.checkpoint import load_checkpoint
+from gainakt.record.checkpoint import load_checkpoint
+from gainakt.record.folder import RunFolder, write_json
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _reader(run: OpenRun, split: str, settings: Settings) -> Reader:
         config.evaluation.window_stride,
         settings,
         run.device,
-        precision(config, run.device),
+        precision(config.number_format, run.device),
     )
     if not len(reader.pieces):
         raise DataError(

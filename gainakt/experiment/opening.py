@@ -12,10 +12,10 @@ from gainakt.config import Config
 from gainakt.data.interactions import Dataset
 from gainakt.errors import DataError
 from gainakt.evaluation.protocol import check_skills, with_skills_of
-from gainakt.experiment.folder import RunFolder
-from gainakt.experiment.records import data_problems, recorded_data
-from gainakt.training.accelerate import prepare_machine
-from gainakt.training.checkpoint import Checkpoint, load_checkpoint
+from gainakt.machine import prepare_machine
+from gainakt.record.checkpoint import Checkpoint, load_checkpoint
+from gainakt.record.folder import RunFolder
+from gainakt.record.records import data_problems, recorded_data
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def open_run(folder: RunFolder, data: Path | None = None) -> OpenRun:
     if data is None and problems:
         raise DataError(f"{problems[0]}; to evaluate on other data, name them with --data")
     check_skills(dataset, checkpoint.skill_ids)
-    device = prepare_machine(_anywhere(checkpoint.config))
+    device = prepare_machine(*_anywhere(checkpoint.config).machine)
     return OpenRun(checkpoint, dataset, device, not problems)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from gainakt.config import Config
 from gainakt.data.interactions import Dataset
-from gainakt.experiment import provenance
 from gainakt.experiment.console import RunConsole, duration
-from gainakt.experiment.folder import RUNNING, RunFolder, write_json
-from gainakt.training.checkpoint import Checkpoint, save_checkpoint, save_state
+from gainakt.record import provenance
+from gainakt.record.checkpoint import Checkpoint, save_checkpoint, save_state
+from gainakt.record.folder import RUNNING, RunFolder, write_json
 from gainakt.training.loop import Trainer
 
 

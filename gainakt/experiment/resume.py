@@ -10,7 +10,6 @@ import torch
 
 from gainakt.config import Config
 from gainakt.errors import ExperimentError
-from gainakt.experiment import provenance
 from gainakt.experiment.compare import (
     SPLITS,
     Comparison,
@@ -20,17 +19,18 @@ from gainakt.experiment.compare import (
 )
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.evaluate import evaluate
-from gainakt.experiment.folder import COMPLETED, RunFolder, read_json, write_json
-from gainakt.experiment.records import (
+from gainakt.experiment.run import RunResult, carry_out, make_trainer, train
+from gainakt.machine import prepare_machine
+from gainakt.record import provenance
+from gainakt.record.checkpoint import load_state
+from gainakt.record.folder import COMPLETED, RunFolder, read_json, write_json
+from gainakt.record.records import (
     checkpoint_problems,
     config_problems,
     data_problems,
     recorded_config,
     recorded_data,
 )
-from gainakt.experiment.run import RunResult, carry_out, make_trainer, train
-from gainakt.training.accelerate import prepare_machine
-from gainakt.training.checkpoint import load_state
 
 
 def resume(
@@ -57,7 +57,7 @@ def resume(
     if problems:
         raise ExperimentError(f"{folder.path.name} cannot be resumed: {'; '.join(problems)}")
     console.log_to(folder.log)
-    device = prepare_machine(config)
+    device = prepare_machine(*config.machine)
     trainer = make_trainer(config, dataset, device)
     if folder.state.is_file():
         trainer.restore(load_state(folder.state))
@@ -169,7 +169,7 @@ def reproduced(reproduction: Reproduction) -> bool:
 
 def _say_environment(folder: RunFolder, config: Config, console: RunConsole) -> None:
     """Say beforehand what of code, versions, device and threads is not as it was."""
-    now = provenance.environment(config, prepare_machine(config))
+    now = provenance.environment(config, prepare_machine(*config.machine))
     changed = differences(read_json(folder.environment), now)
     if not changed:
         console.say("code, versions, device and threads are those of the original")

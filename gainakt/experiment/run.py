@@ -24,12 +24,18 @@ from gainakt.errors import DataError, GainaktError
 from gainakt.evaluation.consistency import all_or_sample, final_consistency
 from gainakt.evaluation.pieces import rows_of_pieces
 from gainakt.evaluation.readout import PART_STEPS
-from gainakt.experiment import commands, provenance
-from gainakt.experiment.checklist import Check, run_checks
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.embedded import embedded_data
 from gainakt.experiment.evaluate import score_split
-from gainakt.experiment.folder import (
+from gainakt.experiment.recorder import FolderRecorder, summarise
+from gainakt.experiment.tracking import check_trackers, trackers
+from gainakt.files import write_atomically
+from gainakt.machine import cores, precision, prepare_machine
+from gainakt.models import build_model
+from gainakt.record import commands, provenance
+from gainakt.record.checklist import Check, run_checks
+from gainakt.record.checkpoint import load_checkpoint
+from gainakt.record.folder import (
     COMPLETED,
     FAILED,
     INTERRUPTED,
@@ -37,15 +43,8 @@ from gainakt.experiment.folder import (
     read_json,
     write_json,
 )
-from gainakt.experiment.readme import write_readme
-from gainakt.experiment.recorder import FolderRecorder, summarise
-from gainakt.experiment.tracking import check_trackers, trackers
-from gainakt.models import build_model
-from gainakt.training.accelerate import cores, precision, prepare_machine
-from gainakt.training.checkpoint import (
-    load_checkpoint,
-    write_atomically,
-)
+from gainakt.record.readme import write_readme
+from gainakt.seeds import seeds_page
 from gainakt.training.distillation import soft_answers, teacher_config, teacher_predictions
 from gainakt.training.loop import Trainer
 
@@ -88,7 +87,7 @@ def train(
             the mistake can be seen by then.
     """
     check_trackers(config)
-    device = prepare_machine(config)
+    device = prepare_machine(*config.machine)
     dataset = load_dataset(data or embedded_data(out, console))
     check_trainable(dataset, config)
     timestamp = now.strftime("%Y%m%d_%H%M%S")
@@ -286,7 +285,7 @@ def _final_results(
         trainer.device,
         config.interpretability.max_semantic_students,
         config.runtime.seed,
-        precision(config, trainer.device),
+        precision(config.number_format, trainer.device),
     )
     final = final_consistency(figures, config.evaluation.bootstrap_samples, config.runtime.seed)
     if config.runtime.auto_shifted_eval:
@@ -329,7 +328,7 @@ def _record_provenance(
 ) -> None:
     folder.write_config(config)
     folder.write_script(commands.script(config))
-    write_atomically(folder.seeds, provenance.seeds_page(config).encode())
+    write_atomically(folder.seeds, seeds_page(config.seeds.primary, config.seeds.all).encode())
     write_json(folder.environment, provenance.environment(config, device))
     write_json(folder.data, provenance.data_record(dataset))
 

@@ -14,9 +14,9 @@ from gainakt.errors import ExperimentError
 from gainakt.evaluation.protocol import predict
 from gainakt.experiment.console import RunConsole, duration
 from gainakt.experiment.evaluate import predictions_file
-from gainakt.experiment.folder import RunFolder
 from gainakt.experiment.opening import open_run
-from gainakt.training.accelerate import precision
+from gainakt.machine import precision
+from gainakt.record.folder import RunFolder
 
 # Seconds between two lines of progress.
 REPORT_EVERY = 30.0
@@ -66,7 +66,7 @@ def score(
             config.model.seq_len,
             config.evaluation.window_stride,
             run.device,
-            precision(config, run.device),
+            precision(config.number_format, run.device),
         ):
             keep(table)
             targets += len(table)

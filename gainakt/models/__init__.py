@@ -12,7 +12,8 @@ import torch
 
 from gainakt.config import Config
 from gainakt.errors import ConfigError
-from gainakt.models import dkt, gainakt2exp, gainsum
+from gainakt.models import dkt, gainakt2exp
+from gainakt.models.gainsum import model as gainsum
 from gainakt.models.interface import KnowledgeTracer, ModelOutput
 
 __all__ = ["BUILDERS", "KnowledgeTracer", "ModelOutput", "build_model"]

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gainakt.arrays import IntArray
 from gainakt.config import Config, DKTParameters
-from gainakt.data.batches import Batch, IntArray
+from gainakt.data.batches import Batch
 from gainakt.models.attention import Dropout
 from gainakt.models.interface import KnowledgeTracer, ModelOutput, wide
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gainakt.arrays import IntArray
 from gainakt.config import Config, GainAKT2ExpParameters
-from gainakt.data.batches import Batch, IntArray
+from gainakt.data.batches import Batch
 from gainakt.models.attention import Dropout, attend, causal_attention, feed_forward
 from gainakt.models.interface import (
     GAIN_RATE,

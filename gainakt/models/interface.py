@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gainakt.data.batches import Batch, IntArray, Sequences, make_batch
+from gainakt.arrays import IntArray
+from gainakt.data.batches import Batch, Sequences, make_batch
 
 GAIN_RATE = 0.1
 """The share of a learning gain that mastery takes up: m_t = min(1, m_{t-1} + 0.1 g_t)."""

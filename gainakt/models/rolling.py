@@ -7,7 +7,8 @@ from collections import deque
 import numpy as np
 from torch import Tensor
 
-from gainakt.data.batches import IntArray, context_start
+from gainakt.arrays import IntArray
+from gainakt.data.batches import context_start
 from gainakt.models.interface import KnowledgeTracer
 
 

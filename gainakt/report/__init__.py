@@ -1,0 +1,1 @@
+"""A run, or several, drawn on one page."""

@@ -15,8 +15,8 @@ from gainakt.evaluation.explanation import ExplainedPrediction
 from gainakt.evaluation.readout import read_mastery
 from gainakt.experiment.explain import explain_answer
 from gainakt.experiment.opening import OpenRun
+from gainakt.machine import precision
 from gainakt.report.students import StudentTrace
-from gainakt.training.accelerate import precision
 
 # Histories of these lengths fit into a figure and have something to show.
 SHOWN_ANSWERS = (10, 40)
@@ -40,7 +40,7 @@ def ask_students(run: OpenRun) -> Students:
     """
     config, dataset = run.checkpoint.config, run.dataset
     model = run.checkpoint.model().to(run.device)
-    context = precision(config, run.device)
+    context = precision(config.number_format, run.device)
     everyone = dataset.students("valid", config.data.fold, config.data.test_fold)
     chosen = _three_of(everyone, dataset.offsets, dataset.responses)
     pieces = chunk_sequences(dataset, chosen, config.model.seq_len)

@@ -14,7 +14,7 @@ from gainakt.errors import ExperimentError
 from gainakt.evaluation.calibration import Calibration
 from gainakt.evaluation.significance import Difference, Summary, paired_bootstrap, summarise_runs
 from gainakt.experiment.compare import differing_settings, find_group
-from gainakt.experiment.folder import COMPARISON_PAGE, RunFolder
+from gainakt.record.folder import COMPARISON_PAGE, RunFolder
 from gainakt.report import words
 from gainakt.report.curves import Line, epoch_curves
 from gainakt.report.drawing import DASHES, NAMES, SERIES

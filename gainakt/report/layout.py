@@ -15,10 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from gainakt.errors import ExperimentError
-from gainakt.experiment.folder import figures_beside
+from gainakt.files import write_atomically
+from gainakt.record.folder import figures_beside
 from gainakt.report import words
 from gainakt.report.drawing import Figure, as_png, as_svg, for_page, natural_width
-from gainakt.training.checkpoint import write_atomically
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from gainakt.config import Config
 from gainakt.errors import DataError, ExperimentError
 from gainakt.evaluation.metrics import auc
-from gainakt.experiment.checklist import Check, run_checks
 from gainakt.experiment.evaluate import score
-from gainakt.experiment.folder import RunFolder, read_json
 from gainakt.experiment.opening import OpenRun, open_run
-from gainakt.experiment.records import recorded_config
+from gainakt.record.checklist import Check, run_checks
+from gainakt.record.folder import RunFolder, read_json
+from gainakt.record.records import recorded_config
 from gainakt.report.asking import Students, ask_students
 
 Epochs = list[dict[str, float | None]]

@@ -9,8 +9,8 @@ from typing import Any
 
 from gainakt.config import dump_config
 from gainakt.experiment import findings
-from gainakt.experiment.folder import RunFolder
 from gainakt.objectives.total import TERMS
+from gainakt.record.folder import RunFolder
 from gainakt.report import words
 from gainakt.report.curves import Interval, Line, epoch_curves, intervals, loss_shares
 from gainakt.report.figures import explanation_figure

@@ -10,7 +10,7 @@ from typing import Any
 
 from gainakt.evaluation.calibration import Calibration
 from gainakt.evaluation.explanation import ExplainedPrediction
-from gainakt.experiment.folder import COMPLETED, INTERRUPTED, RUNNING
+from gainakt.record.folder import COMPLETED, INTERRUPTED, RUNNING
 from gainakt.report.asking import Students
 from gainakt.report.material import Epochs, Material, Skill, Split
 from gainakt.report.students import StudentTrace

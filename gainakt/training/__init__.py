@@ -1,0 +1,1 @@
+"""How a loss is minimised: the loop, its steps and what accumulates."""

@@ -24,9 +24,9 @@ from torch import Tensor
 from gainakt.config import Config
 from gainakt.data.batches import upload
 from gainakt.data.packing import Packing, packed_batch
+from gainakt.machine import seed_step
 from gainakt.objectives.schedule import EpochWeights
 from gainakt.objectives.total import TERMS, BatchWeights
-from gainakt.training.accelerate import seed_step
 from gainakt.training.progress import EpochProgress, Figures
 from gainakt.training.step import Step, learning_rate, refusal, set_learning_rate
 

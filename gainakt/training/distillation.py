@@ -16,8 +16,9 @@ import torch
 from gainakt.config import Config
 from gainakt.data.batches import Sequences
 from gainakt.evaluation.readout import read_out
+from gainakt.machine import precision
 from gainakt.models import build_model
-from gainakt.training.accelerate import precision
+from gainakt.seeds import Stream
 from gainakt.training.loop import Trainer
 
 FloatArray = npt.NDArray[np.float32]
@@ -25,7 +26,7 @@ FloatArray = npt.NDArray[np.float32]
 
 def teacher_seed(seed: int, number: int) -> int:
     """Return the seed of teacher `number` (from 1) of a run with this seed."""
-    return int(np.random.SeedSequence([seed, 4, number]).generate_state(1)[0])
+    return int(Stream.TEACHER.sequence(seed, number).generate_state(1)[0])
 
 
 def teacher_config(config: Config, number: int) -> Config:
@@ -71,7 +72,7 @@ def teacher_predictions(
     if not trainer.run(recorder, should_stop):
         return None
     model.load_state_dict(recorder.weights)
-    readout = read_out(model, training, device, precision=precision(config, device))
+    readout = read_out(model, training, device, precision=precision(config.number_format, device))
     scored = readout.where(readout.has_next)
     predictions = np.full(len(training.responses), np.nan, dtype=np.float32)
     predictions[training.starts[scored.sequence] + scored.position + 1] = scored.probability

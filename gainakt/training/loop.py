@@ -17,10 +17,10 @@ from gainakt.errors import TrainingError
 from gainakt.evaluation import consistency
 from gainakt.evaluation.metrics import RunningMetrics
 from gainakt.evaluation.readout import Readout, read_in_parts
+from gainakt.machine import precision, seed_step
 from gainakt.models import KnowledgeTracer
 from gainakt.objectives.schedule import EpochWeights, ScheduleState, after_epoch, epoch_weights
 from gainakt.objectives.total import TERMS, BatchWeights
-from gainakt.training.accelerate import precision, seed_step
 from gainakt.training.captured import PackedSteps
 from gainakt.training.path import describe, first_line, packed_steps, why_plain
 from gainakt.training.progress import EpochProgress, Figures
@@ -245,7 +245,7 @@ class Trainer:
             residual_window=(
                 aligns.alignment_residual_window if aligns.use_residual_alignment else None
             ),
-            precision=precision(self.config, self.device),
+            precision=precision(self.config.number_format, self.device),
         )
         metrics = RunningMetrics()
         checked, aligned = [], []

@@ -14,10 +14,10 @@ from torch.optim.swa_utils import AveragedModel
 from gainakt.config import Config, Training
 from gainakt.data.batches import Batch
 from gainakt.errors import TrainingError
+from gainakt.machine import precision
 from gainakt.models.interface import KnowledgeTracer, ModelOutput
 from gainakt.objectives.schedule import EpochWeights
 from gainakt.objectives.total import TERMS, BatchWeights, Losses, total_loss
-from gainakt.training.accelerate import precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Step:
         """
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            with precision(self.config, self.device):
+            with precision(self.config.number_format, self.device):
                 output = self.read(batch)
             losses, moving = total_loss(output, batch, self.config, weights, moving)
             losses.total.backward()

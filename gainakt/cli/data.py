@@ -1,0 +1,113 @@
+"""Verbs that make data sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from gainakt.cli.shared import (
+    Json,
+    Quiet,
+)
+from gainakt.errors import GainaktError
+
+
+def prepare(
+    reader: str | None = None,
+    source: Path | None = None,
+    *,
+    out: Annotated[Path | None, Parameter(help="Folder to make.")] = None,
+    name: Annotated[str | None, Parameter(help="Name of the data set.")] = None,
+    list_readers: Annotated[
+        bool, Parameter(name="--list", negative=(), help="List the readers and what they take.")
+    ] = False,
+    student: Annotated[str | None, Parameter(help="generic: column of the student.")] = None,
+    skill: Annotated[str | None, Parameter(help="generic: column of the skill.")] = None,
+    correct: Annotated[str | None, Parameter(help="generic: column of the answer.")] = None,
+    order: Annotated[str | None, Parameter(help="generic: column to order by.")] = None,
+    timestamp: Annotated[str | None, Parameter(help="generic: column of the time.")] = None,
+    question: Annotated[str | None, Parameter(help="generic: column of the question.")] = None,
+    fold: Annotated[str | None, Parameter(help="generic: column of the fold.")] = None,
+    sep: Annotated[str | None, Parameter(help="generic: separator of the CSV.")] = None,
+    lines: Annotated[str | None, Parameter(help="akt_lines: lines a student, 3 or 4.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Prepare raw data: `gainakt prepare pykt data/assist2015 --out data/as2015`.
+
+    Parameters
+    ----------
+    reader
+        Raw format; `gainakt prepare --list` names them.
+    source
+        File or folder to read.
+    """
+    from gainakt.data.prepare import prepare as prepare_data
+    from gainakt.data.readers import READERS
+
+    if list_readers:
+        for key, known in READERS.items():
+            print(f"{key:12} {known.source}")
+        return 0
+    for label, value in (("READER", reader), ("SOURCE", source), ("--out DIR", out)):
+        if value is None:
+            raise GainaktError(f"prepare needs {label}; see gainakt prepare --help")
+    options = {
+        "student": student,
+        "skill": skill,
+        "correct": correct,
+        "order": order,
+        "timestamp": timestamp,
+        "question": question,
+        "fold": fold,
+        "sep": sep,
+        "lines": lines,
+    }
+    assert reader is not None and source is not None and out is not None
+    dataset = prepare_data(
+        reader, source, out, name=name, **{k: v for k, v in options.items() if v is not None}
+    )
+    return _say_dataset(dataset.path, dataset.manifest, quiet, as_json)
+
+
+def simulate(
+    *,
+    out: Annotated[Path, Parameter(help="Folder to make.")],
+    students: Annotated[int, Parameter(help="Students to simulate.")] = 2000,
+    skills: Annotated[int, Parameter(help="Skills they practise.")] = 20,
+    seed: Annotated[int, Parameter(help="Same seed, same bytes.")] = 42,
+    forgetting: Annotated[
+        float, Parameter(help="Chance to forget a mastered skill at each step.")
+    ] = 0.0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> int:
+    """Simulate students of known mastery: `gainakt simulate --out data/sim --students 5000`."""
+    from gainakt.data.simulate import simulate as simulate_data
+
+    dataset = simulate_data(out, students=students, skills=skills, seed=seed, forgetting=forgetting)
+    return _say_dataset(dataset.path, dataset.manifest, quiet, as_json)
+
+
+def _say_dataset(path: Path, manifest: dict[str, Any], quiet: bool, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"path": str(path), **manifest}))
+        return 0
+    counts = manifest["counts"]
+    print(
+        f"{manifest['name']}: {counts['students']:,} students, {counts['interactions']:,} "
+        f"interactions, {counts['skills']:,} skills"
+    )
+    if not quiet:
+        for entry in manifest["filters"]:
+            print(
+                f"left out by {entry['name']}: {entry['rows_removed']:,} rows, "
+                f"{entry['students_removed']:,} students ({entry['reason']})"
+            )
+        folds = ", ".join(f"{fold['students']:,}" for fold in manifest["splits"]["folds"])
+        print(f"folds of {folds} students; test: {manifest['splits']['test']['students']:,}")
+    print(f"prepared in {path}")
+    return 0

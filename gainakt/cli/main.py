@@ -1,0 +1,67 @@
+"""The command line: thin verbs over the package. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+from rich.console import Console
+
+from gainakt._version import __version__
+from gainakt.cli import data, results, training
+from gainakt.cli.parameters import join_switches
+from gainakt.errors import GainaktError
+
+app = App(
+    name="gainakt",
+    help="Knowledge tracing that anyone can reproduce with one command.",
+    version=__version__,
+    version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
+)
+
+# In the order in which help lists them.
+for verb in (
+    data.prepare,
+    data.simulate,
+    training.train,
+    results.check,
+    results.evaluate,
+    results.score,
+    results.explain,
+    training.resume,
+    training.reproduce,
+    results.compare,
+    results.report,
+    training.crossval,
+):
+    app.command(verb)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code: 0 only on success."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(join_switches(words), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        complain(str(error))
+        code = 2
+    except GainaktError as error:
+        complain(str(error))
+        code = 1
+    except KeyboardInterrupt:
+        complain("stopped")
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except OSError as error:
+        complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        code = 1
+    sys.exit(code or 0)
+
+
+def complain(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"gainakt: {message}", markup=False, highlight=False)

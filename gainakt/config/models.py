@@ -1,0 +1,90 @@
+"""The registered models: the parameters of each."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from gainakt.config.groups import Group, Positive
+
+
+class ModelParameters(Group):
+    """Base of every model's own parameters."""
+
+    outputs: ClassVar[frozenset[str]] = frozenset()
+    """What the model returns in training besides logits: of mastery, gains."""
+
+    seq_len: Annotated[int, Field(ge=3)] = 200
+    """Longest sequence the model reads; longer histories are cut."""
+
+
+class GainAKT2ExpParameters(ModelParameters):
+    """Two-stream attention with a mastery and a gain head."""
+
+    outputs: ClassVar[frozenset[str]] = frozenset({"mastery", "gains"})
+
+    d_model: Positive = 512
+    """Width of both streams."""
+    n_heads: Positive = 8
+    """Attention heads; must divide d_model."""
+    num_encoder_blocks: Positive = 6
+    """Encoder blocks."""
+    d_ff: Positive = 1024
+    """Width of the feed-forward layers and of the prediction layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of units dropped in training."""
+    emb_type: Literal["qid"] = "qid"
+    """What is embedded: the skill's id."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.d_model % self.n_heads:
+            raise ValueError(f"n_heads = {self.n_heads} must divide d_model = {self.d_model}")
+        return self
+
+
+class GainSumParameters(ModelParameters):
+    """Predictions that are exact sums of signed gains."""
+
+    d_model: Positive = 128
+    """Width of the question stream."""
+    n_heads: Positive = 8
+    """Attention heads; must divide d_model."""
+    n_block_heads: Positive = 4
+    """Heads of the block that reads the questions; must divide d_model, widths even."""
+    d_ff: Positive = 256
+    """Width of the block's feed-forward layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of units dropped in training."""
+    weights: Literal["in_context", "skills_only"] = "in_context"
+    """What the weight of an answer depends on: all of the past, or skills and positions alone."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        for name, heads, unit in (
+            ("n_heads", self.n_heads, 1),
+            ("n_block_heads", self.n_block_heads, 2),
+        ):
+            if self.d_model % (heads * unit):
+                raise ValueError(
+                    f"{name} = {heads} must divide d_model = {self.d_model} into parts"
+                    + (" of even width" if unit == 2 else "")
+                )
+        return self
+
+
+class DKTParameters(ModelParameters):
+    """Deep knowledge tracing: a recurrent network, the field's first black box."""
+
+    d_model: Positive = 200
+    """Width of the embeddings and of the recurrent state."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of units dropped in training."""
+
+
+MODEL_PARAMETERS: dict[str, type[ModelParameters]] = {
+    "gainakt2exp": GainAKT2ExpParameters,
+    "dkt": DKTParameters,
+    "gainsum": GainSumParameters,
+}

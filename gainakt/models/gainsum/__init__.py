@@ -1,0 +1,1 @@
+"""GainSum, whose prediction is an exact sum of signed gains."""

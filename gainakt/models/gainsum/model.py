@@ -1,0 +1,290 @@
+"""GainSum: every prediction is a prior plus one signed gain for each past answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gainakt.config import Config, GainSumParameters
+from gainakt.data.batches import Batch
+from gainakt.models.gainsum.block import QuestionBlock
+from gainakt.models.gainsum.evidence import Preference, attention_weights, preference, sum_evidence
+from gainakt.models.gainsum.history import history_features, n_features
+from gainakt.models.gainsum.state import GainSumState
+from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput, wide
+
+# Widest hidden layer of the features' network: they are few and coarse.
+FEATURE_WIDTH = 64
+# Skills that start out far apart are learned in half the epochs, and better, than from 0.02.
+EMBEDDING_SPREAD = 1.0
+# What the setting skills_only fixes besides: no prediction falls with a right answer.
+RISING = {"falls_next", "falls_later"}
+
+
+class Evidence(NamedTuple):
+    """What the past says, whatever is asked.
+
+    tokens: (N, d) of the questions asked. keys: (N, H, d_h). gains: (N, H), signed.
+    """
+
+    tokens: Tensor
+    keys: Tensor
+    gains: Tensor
+
+
+class Query(NamedTuple):
+    """What a question looks for: query (N, H, d_h), scale (N, H), prior (N,)."""
+
+    query: Tensor
+    scale: Tensor
+    prior: Tensor
+
+    def total(self, sums: Tensor) -> Tensor:
+        """Return the logits (N,) from the sums of evidence (N, H)."""
+        return self.prior + (self.scale * sums).sum(dim=-1)
+
+
+class GainSum(KnowledgeTracer):
+    """Attention that sums signed gains on the logit, with nothing else in the prediction.
+
+    logit(t, k) = prior(t, k) + sum over i < t of c(t, i),
+    c(t, i) = sum_h scale_h(t, k) alpha_h(t, i) sign(r_i) size_h(i, r_i),
+
+    with alpha from `attention_weights`, sign +1 for a right and -1 for a wrong answer, and scale
+    and size positive: a right answer never counts against the student, a wrong one never for.
+    A question token is its skill's embedding plus a network of the skill's history features; one
+    block turns the tokens into states, which give query, scale and prior; the state of interaction
+    i, before its answer, gives key and sizes.
+
+    `weights` = "in_context": states see past answers through the history features, keys and sizes
+    also through the interaction's own answer. "skills_only": all but the sign and the choice
+    between the two sizes depends on skills and positions alone, so the logit is non-decreasing in
+    every past answer.
+    """
+
+    reads_packed_rows = True
+
+    def __init__(self, n_skills: int, parameters: GainSumParameters) -> None:
+        super().__init__()
+        p = parameters
+        self.n_skills = n_skills
+        self.n_heads = p.n_heads
+        self.reads_answers = p.weights == "in_context"
+        fixed = {"mastery_gap", "decomposition_error", "right_signs"}
+        self.by_construction = frozenset(fixed if self.reads_answers else fixed | RISING)
+        self.embed_skill = nn.Embedding(n_skills, p.d_model)
+        self.embed_answer = nn.Embedding(2 * n_skills, p.d_model) if self.reads_answers else None
+        self.features = nn.Sequential(
+            nn.Linear(n_features(self.reads_answers), FEATURE_WIDTH),
+            nn.ReLU(),
+            nn.Linear(FEATURE_WIDTH, p.d_model),
+        )
+        self.block = QuestionBlock(p.d_model, p.n_block_heads, p.d_ff, p.dropout)
+        self.norm_question = nn.LayerNorm(p.d_model)
+        self.query = nn.Linear(p.d_model, p.d_model)
+        self.weigh = nn.Sequential(
+            nn.Linear(p.d_model, p.d_model), nn.ReLU(), nn.Linear(p.d_model, p.n_heads + 1)
+        )
+        self.norm_interaction = nn.LayerNorm(p.d_model)
+        self.key_and_sizes = nn.Linear(p.d_model, p.d_model + 2 * p.n_heads)
+        # heads start from a memory of hundreds of steps down to a few
+        self.decay = nn.Parameter(torch.linspace(-6.0, -1.0, p.n_heads))
+        self.same = nn.Parameter(torch.linspace(0.0, 2.0, p.n_heads))
+        self.offset = nn.Embedding(n_skills, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=EMBEDDING_SPREAD)
+        nn.init.zeros_(self.offset.weight)
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        """Return the logits (N,) of a batch; mastery and contributions are given on request."""
+        tokens = self._tokens(batch, batch.next_skill)
+        states = self.block(batch, tokens)
+        evidence = self._evidence(batch, tokens, states)
+        return ModelOutput(self._logits(batch, evidence, states, batch.next_skill))
+
+    def mastery_asked(self, batch: Batch, output: ModelOutput) -> Tensor:
+        """Return the probability (N,) of a right answer: here mastery is what is predicted."""
+        # rounded once, as the probabilities of a Readout are
+        return output.logits.double().sigmoid().float()
+
+    def mastery(self, batch: Batch, skills: Tensor | None = None) -> Tensor:
+        """Return sigmoid(logit(t, k)) after every step, as if k were asked next.
+
+        Args:
+            batch: N steps.
+            skills: (M,) int64, the skills wanted; all K by default.
+
+        Returns:
+            (N, M) in [0, 1].
+        """
+        evidence = self._evidence_of(batch)
+        wanted = range(self.n_skills) if skills is None else skills.tolist()
+        return torch.stack(
+            [
+                self._logits(batch, evidence, states, asked).sigmoid()
+                for states, asked in self._asked(batch, evidence, wanted)
+            ],
+            dim=-1,
+        )
+
+    def explain(self, batch: Batch, skill: int | None = None) -> Explanation:
+        """Return the predictions of a batch taken apart.
+
+        Args:
+            batch: N steps.
+            skill: explain this skill's logit after every step; by default the skill asked next.
+        """
+        evidence = self._evidence_of(batch)
+        if skill is None:
+            states, asked = self.block(batch, evidence.tokens), batch.next_skill
+        else:
+            states, asked = next(self._asked(batch, evidence, [skill]))
+        question = self._question(states, asked)
+        prefer = self._prefer(batch.longest)
+        contributions: list[Tensor] = []
+
+        def collect(*views: Tensor) -> Tensor:
+            query, keys, skills, wanted, scale, gains = views
+            is_same = _is_same(skills, wanted).to(query.dtype)
+            alpha = attention_weights(query, keys, is_same, prefer)
+            shares = alpha * scale.transpose(1, 2)[..., None] * gains.transpose(1, 2)[:, :, None]
+            contributions.append(shares.sum(dim=1))
+            return contributions[-1].sum(dim=-1)
+
+        with _exact(states):
+            total = batch.by_rectangle(
+                collect,
+                question.query,
+                evidence.keys,
+                batch.skill,
+                asked,
+                question.scale,
+                evidence.gains,
+            )
+        return Explanation(question.prior + total, question.prior, tuple(contributions))
+
+    def _tokens(self, batch: Batch, asked: Tensor) -> Tensor:
+        features = history_features(
+            batch, asked, self.n_skills, answers=self.reads_answers, dtype=self.decay.dtype
+        )
+        return self.question_tokens(asked, features)
+
+    def question_tokens(self, asked: Tensor, features: Tensor) -> Tensor:
+        """Return the tokens (N, d) of questions on skills (N,) with history features (N, F)."""
+        tokens: Tensor = self.embed_skill(asked) + self.features(features)
+        return tokens
+
+    def _asked(
+        self, batch: Batch, evidence: Evidence, skills: list[int] | range
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the states (N, d) and the skills (N,) if each of `skills` were asked instead."""
+        for skill in skills:
+            asked = torch.full_like(batch.next_skill, skill)
+            yield self.block.instead(batch, evidence.tokens, self._tokens(batch, asked)), asked
+
+    def _evidence_of(self, batch: Batch) -> Evidence:
+        return self.read_past(batch)[1]
+
+    def read_past(self, batch: Batch) -> tuple[tuple[Tensor, Tensor, Tensor], Evidence]:
+        """Return the block's parts, (N, H, d_h) each, of the questions of a batch; the evidence."""
+        tokens = self._tokens(batch, batch.next_skill)
+        parts = self.block.parts(tokens, batch.position)
+        return parts, self._evidence(batch, tokens, self.block.states(batch, tokens, *parts))
+
+    def _evidence(self, batch: Batch, tokens: Tensor, states: Tensor) -> Evidence:
+        # the state of interaction i is that of the question asked after step i - 1
+        before = torch.cat([states.new_zeros(1, states.shape[-1]), states[:-1]])
+        first = self.embed_skill(batch.skill)
+        interaction = torch.where((batch.position == 0)[:, None], first, before)
+        return Evidence(tokens, *self.weigh_answers(interaction, batch.skill, batch.response))
+
+    def weigh_answers(
+        self, interaction: Tensor, skill: Tensor, response: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return keys (N, H, d_h) and signed gains (N, H) of answers.
+
+        Args:
+            interaction: (N, d), the state of each question, of a first one its skill's embedding.
+            skill, response: (N,).
+        """
+        if self.embed_answer is not None:
+            interaction = interaction + self.embed_answer(skill + self.n_skills * response)
+        joint = wide(self.key_and_sizes(self.norm_interaction(interaction)))
+        keys, if_right, if_wrong = joint.split(
+            [joint.shape[-1] - 2 * self.n_heads, self.n_heads, self.n_heads], dim=-1
+        )
+        sizes = F.softplus(torch.where(response[:, None] == 1, if_right, if_wrong))
+        gains = sizes * (2 * response[:, None] - 1)
+        return keys.unflatten(-1, (self.n_heads, -1)), gains
+
+    def _question(self, states: Tensor, asked: Tensor) -> Query:
+        states = self.norm_question(states)
+        scale, prior = wide(self.weigh(states)).split([self.n_heads, 1], dim=-1)
+        prior = (prior + self.offset(asked)).squeeze(-1)
+        query = wide(self.query(states)).unflatten(-1, (self.n_heads, -1))
+        return Query(query, F.softplus(scale), prior)
+
+    def _logits(self, batch: Batch, evidence: Evidence, states: Tensor, asked: Tensor) -> Tensor:
+        question = self._question(states, asked)
+        prefer = self._prefer(batch.longest, causal=batch.visible is None)
+        add_up = partial(_sum, prefer)
+        parts = (question.query, evidence.keys, evidence.gains, batch.skill, asked)
+        with _exact(states):
+            sums = batch.by_rectangle(add_up, *parts, *batch.masks())
+        return question.total(sums)
+
+    def logits_after(
+        self, states: Tensor, asked: Tensor, keys: Tensor, gains: Tensor, skills: Tensor
+    ) -> Tensor:
+        """Return the logits (M,) of questions that are all asked after the same T answers.
+
+        Args:
+            states, asked: (M, d) and (M,), the questions.
+            keys, gains, skills: (T, H, d_h), (T, H) and (T,), the answers.
+        """
+        question = self._question(states, asked)
+        prefer = self._prefer(len(keys), causal=False)
+        parts = (question.query, keys, gains, skills, asked)
+        return question.total(_sum(prefer, *(part[None] for part in parts))[0])
+
+    def _prefer(self, length: int, *, causal: bool = True) -> Preference:
+        return preference(self.same, F.softplus(self.decay), length, causal=causal)
+
+    def begin(self, length: int) -> GainSumState:
+        """Return the state of a student without answers, which computes nothing twice."""
+        return GainSumState(self, length)
+
+
+def _exact(states: Tensor) -> torch.autocast:
+    """A context of float32, whatever the dense layers compute in: the sum must be exact."""
+    return torch.autocast(states.device.type, enabled=False)
+
+
+def _sum(
+    prefer: Preference,
+    query: Tensor,
+    keys: Tensor,
+    gains: Tensor,
+    skills: Tensor,
+    asked: Tensor,
+    *masks: Tensor,
+) -> Tensor:
+    is_same = _is_same(skills, asked).to(query.dtype)
+    return sum_evidence(query, keys, gains, is_same, prefer, *masks)
+
+
+def _is_same(skill: Tensor, asked: Tensor) -> Tensor:
+    """(rows, M, T): where the skill (rows, T) of step i is the one asked (rows, M)."""
+    return asked[:, :, None] == skill[:, None]
+
+
+def build(config: Config, n_skills: int) -> GainSum:
+    """Build the model from a configuration; see the registry in `gainakt.models`."""
+    assert isinstance(config.model, GainSumParameters)
+    return GainSum(n_skills, config.model)
