@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from gainakt.config import Config, load_config
-from gainakt.data.batches import Sequences
 from gainakt.data.interactions import load_dataset
+from gainakt.data.sequences import Sequences
 from gainakt.experiment.run import learning_sequences
 from gainakt.machine import prepare_machine
 from gainakt.models import build_model

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from gainakt.config import Config, GainAKT2ExpParameters
-from gainakt.data.batches import Batch, Rectangle, Sequences, training_order
+from gainakt.data.batches import Batch, Rectangle, training_order
+from gainakt.data.sequences import Sequences
 from gainakt.models.interface import GAIN_RATE, ModelOutput
 from gainakt.objectives.schedule import ScheduleState, epoch_weights
 from gainakt.objectives.total import BatchWeights, total_loss
@@ -37,20 +38,20 @@ def padded_batch(sequences: Sequences, index: np.ndarray, length: int) -> Batch:
     source = sequences.starts[index][:, None] + np.minimum(step, lengths - 1)
     is_last = step + 1 >= lengths
     following = source + ~is_last
-    has_next = ~is_last & (sequences.orders[following] != sequences.orders[source])
+    has_next = ~is_last & (sequences.rows.order[following] != sequences.rows.order[source])
 
     def flat(values: np.ndarray, kind: torch.dtype = torch.int64) -> Tensor:
         return torch.tensor(np.ascontiguousarray(values), dtype=kind).flatten()
 
     return Batch(
-        skill=flat(sequences.skills[source]),
-        response=flat(sequences.responses[source]),
+        skill=flat(sequences.rows.skill[source]),
+        response=flat(sequences.rows.response[source]),
         position=flat(step),
         sequence=flat(np.broadcast_to(index[:, None], step.shape)),
         valid=flat(step < lengths, torch.bool),
-        next_skill=flat(sequences.skills[following]),
-        next_response=flat(sequences.responses[following]),
-        target=flat(sequences.responses[following], torch.float32),
+        next_skill=flat(sequences.rows.skill[following]),
+        next_response=flat(sequences.rows.response[following]),
+        target=flat(sequences.rows.response[following], torch.float32),
         has_next=flat(has_next, torch.bool),
         rectangles=(Rectangle(0, len(index), length),),
     )

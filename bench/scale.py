@@ -40,11 +40,12 @@ note(interactions=len(load_dataset(sys.argv[1]).skills))
 OPEN = """
 from gainakt.data.interactions import load_dataset
 data = load_dataset(sys.argv[1])
-note(interactions=len(data.skills), students=len(data.student_ids), last=data.student_ids[-1])
+note(interactions=len(data.rows), students=len(data.student_ids), last=data.student_ids[-1])
 """
 # one epoch's batches of training students, as the loop draws them, without a model
 BATCHES = """
-from gainakt.data.batches import chunk_sequences, training_batches
+from gainakt.data.batches import training_batches
+from gainakt.data.sequences import chunk_sequences
 from gainakt.data.interactions import load_dataset
 data = load_dataset(sys.argv[1])
 sequences = chunk_sequences(data, data.students("train", 0), 200)

@@ -28,8 +28,9 @@ import torch
 
 import gainakt
 from gainakt.config import load_config
-from gainakt.data.batches import context_start
-from gainakt.data.interactions import ORDER, Dataset, load_dataset
+from gainakt.data.interactions import Dataset, load_dataset
+from gainakt.data.rows import ORDER
+from gainakt.data.sequences import context_start
 from gainakt.models import build_model
 from gainakt.models.interface import RecomputedState
 from gainakt.record.checkpoint import Checkpoint
@@ -143,8 +144,8 @@ def table_of(dataset: Dataset, students: int) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "student": [dataset.student_ids[student] for student in names],
-            "skill": [dataset.skill_ids[code] for code in dataset.skills[:end]],
-            "correct": dataset.responses[:end],
+            "skill": [dataset.skill_ids[code] for code in dataset.rows.skill[:end]],
+            "correct": dataset.rows.response[:end],
             "order": order,
             "question": order,
         }

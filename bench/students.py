@@ -74,7 +74,7 @@ def _simulated(students: int, temporary: Path) -> Path:
                 rows = slice(int(made.offsets[student]), int(made.offsets[student + 1]))
                 concepts, responses = (
                     ",".join(map(str, values[rows].tolist()))
-                    for values in (made.skills, made.responses)
+                    for values in (made.rows.skill, made.rows.response)
                 )
                 file.write(f'{fold},{student},"{concepts}","{responses}"\n')
     return out

@@ -216,7 +216,7 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         table = self._answered(X, y)
         logits = self._logits(table)
         scored = ~np.isnan(logits)
-        answers = table.dataset.responses[scored]
+        answers = table.dataset.rows.response[scored]
         if len(np.unique(answers)) < 2:
             raise DataError(
                 f"{len(answers)} rows have an earlier answer of their student and are scored; AUC "
@@ -262,14 +262,15 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Read X, with y for the answers."""
         table = self._table(X)
         answers = answers_of(y, len(table.rows))[table.rows]
-        differing = table.rows[table.answered & (answers != table.dataset.responses)]
+        differing = table.rows[table.answered & (answers != table.dataset.rows.response)]
         if len(differing):
             raise DataError(
                 f"row {differing.min() + 1}: y and the column {self.correct!r} of X differ; X may "
                 "hold the answers, but not others than y"
             )
         known = np.ones(len(answers), dtype=bool)
-        return replace(table, dataset=replace(table.dataset, responses=answers), answered=known)
+        rows = table.dataset.rows.replace(response=answers)
+        return replace(table, dataset=replace(table.dataset, rows=rows), answered=known)
 
     def _folds(self, table: LongTable, groups: Any, seed: int) -> npt.NDArray[np.int8]:
         """Draw the students (S,) that validate, by group, among those that can be learnt from."""
@@ -326,7 +327,7 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         of_table = self.first_answers_[[code[skill] for skill in table.dataset.skill_ids]]
         right = np.empty(len(logits))
         right[table.rows] = np.where(
-            np.isnan(logits), of_table[table.dataset.skills], 1 / (1 + np.exp(-logits))
+            np.isnan(logits), of_table[table.dataset.rows.skill], 1 / (1 + np.exp(-logits))
         )
         return right
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gainakt.config import Config, load_config
-from gainakt.data.interactions import SKILL, STUDENT
+from gainakt.data.rows import SKILL, STUDENT
 from gainakt.data.tables import TABLE, LongTable, read_table
 from gainakt.errors import DataError, ExperimentError
 from gainakt.evaluation.explanation import ExplainedPrediction
@@ -166,7 +166,7 @@ class Tracer:
         data, values = long.dataset, []
         for begin, end in zip(data.offsets[:-1], data.offsets[1:], strict=True):
             session = self.session()
-            session.state.extend(data.skills[begin:end], data.responses[begin:end])
+            session.state.extend(data.rows.skill[begin:end], data.rows.response[begin:end])
             values.append(session.mastery_vector().cpu().numpy())
         return long.per_student("mastery", np.stack(values).astype(np.float64), self.skills)
 
@@ -217,7 +217,7 @@ class Tracer:
         data = long.dataset
         strange = [code for code, skill in enumerate(data.skill_ids) if skill not in self._known]
         if strange:
-            left_out = np.isin(data.skills, strange)
+            left_out = np.isin(data.rows.skill, strange)
             found = (
                 f"{int(left_out.sum()):,} of {len(left_out):,} rows of {TABLE} have "
                 f"{_counted(len(strange), 'skill')} in the column {long.names[SKILL]!r} that the "

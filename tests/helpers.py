@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from gainakt.config import MODEL_PARAMETERS, Config, load_config
-from gainakt.data.batches import Batch, Sequences, make_batch
+from gainakt.data.batches import Batch, make_batch
+from gainakt.data.rows import Rows
+from gainakt.data.sequences import Sequences, whole_histories
 from gainakt.data.tables import MemoryDataset
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.models import build_model
 from gainakt.record.checkpoint import Checkpoint
 from gainakt.tracer import Tracer
@@ -29,15 +32,12 @@ def sequences_of(*students: Steps, orders: Sequence[Sequence[int]] | None = None
     lengths = np.array([len(steps) for steps in students], dtype=np.int64)
     flat = [step for steps in students for step in steps]
     questions = orders if orders is not None else [range(n) for n in lengths]
-    return Sequences(
-        skills=np.array([skill for skill, _ in flat], dtype=np.int32),
-        responses=np.array([answer for _, answer in flat], dtype=np.int8),
-        orders=np.array([order for question in questions for order in question], dtype=np.int32),
-        starts=np.cumsum(lengths) - lengths,
-        lengths=lengths,
-        students=np.arange(len(students)),
-        score_from=np.zeros_like(lengths),
+    rows = Rows(
+        skill=np.array([skill for skill, _ in flat], dtype=np.int32),
+        response=np.array([answer for _, answer in flat], dtype=np.int8),
+        order=np.array([order for question in questions for order in question], dtype=np.int32),
     )
+    return whole_histories(rows, lengths)
 
 
 def batch_of(*students: Steps, orders: Sequence[Sequence[int]] | None = None) -> Batch:
@@ -105,12 +105,14 @@ def dataset_of(lengths: Sequence[int], n_skills: int = 3) -> MemoryDataset:
         path=Path("memory"),
         manifest={},
         student_ids=[str(student) for student in range(len(lengths))],
-        skill_ids=tuple(str(skill) for skill in range(n_skills)),
-        skills=(np.arange(total) % n_skills).astype(np.int32),
-        responses=(np.arange(total) % 2).astype(np.int8),
+        vocabulary=Vocabulary(tuple(str(skill) for skill in range(n_skills))),
+        rows=Rows(
+            skill=(np.arange(total) % n_skills).astype(np.int32),
+            response=(np.arange(total) % 2).astype(np.int8),
+            order=np.concatenate([np.empty(0, np.int64), *(np.arange(n) for n in lengths)]),
+        ),
         offsets=offsets,
         folds=np.zeros(len(lengths), np.int8),
-        orders=np.concatenate([np.empty(0, np.int64), *(np.arange(n) for n in lengths)]),
     )
 
 

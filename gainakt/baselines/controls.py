@@ -8,8 +8,8 @@ import numpy as np
 
 from gainakt.arrays import FloatArray, IntArray
 from gainakt.baselines.bkt import Tracks, fit_bkt, predict_bkt
-from gainakt.data.batches import Sequences
 from gainakt.data.interactions import Dataset
+from gainakt.data.sequences import Sequences
 
 # The success rate starts as if so many answers had been given at the training students' rate.
 PSEUDO_ANSWERS = 2.0
@@ -43,7 +43,7 @@ def make_controls(dataset: Dataset, training: IntArray) -> dict[str, Control]:
         dataset: n answers to K skills.
         training: students whose answers may be learnt from.
     """
-    skills, answers = dataset.skills, dataset.responses.astype(np.int64)
+    skills, answers = dataset.rows.skill, dataset.rows.response.astype(np.int64)
     lengths = np.diff(dataset.offsets)
     student = np.repeat(np.arange(len(lengths)), lengths)
     tracks = Tracks(skills, student, dataset.n_skills)
@@ -87,7 +87,7 @@ def all_mastery(control: Control, sequences: Sequences) -> FloatArray | None:
     parts = []
     for start, length in zip(sequences.starts.tolist(), sequences.lengths.tolist(), strict=True):
         mastery = np.tile(control.start, (length, 1))
-        for step, skill in enumerate(sequences.skills[start : start + length].tolist()):
+        for step, skill in enumerate(sequences.rows.skill[start : start + length].tolist()):
             mastery[step:, skill] = control.after[start + step]
         parts.append(mastery)
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Sequences cut from a data set, and the batches a model sees: flat steps in rectangles.
+"""The batches a model sees: flat steps in rectangles.
 
 A batch is flat: every tensor's first axis is the step. Steps are grouped into rectangles of
 sequences of similar length, so the dense layers run on hardly any padding and attention never
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +19,8 @@ import torch
 from torch import Tensor
 
 from gainakt.arrays import IntArray
-from gainakt.data.interactions import Dataset
-from gainakt.data.splits import cut_sequences
+from gainakt.data.rows import Rows
+from gainakt.data.sequences import Sequences
 from gainakt.seeds import epoch_generator
 
 # What one more rectangle costs, in steps of padding: a few kernel launches. Measured flat
@@ -40,66 +39,37 @@ class Rectangle(NamedTuple):
 class Columns(NamedTuple):
     """What steps are gathered from, as tensors on one device: see Sequences.
 
-    skills, responses, orders, targets: by row of the data set. starts, lengths, score_from: by
-    sequence.
+    rows: by name, one value a row of the data set; target: likewise. starts, lengths, score_from:
+    by sequence.
     """
 
-    skills: Tensor
-    responses: Tensor
-    orders: Tensor
-    targets: Tensor
+    rows: dict[str, Tensor]
+    target: Tensor
     starts: Tensor
     lengths: Tensor
     score_from: Tensor
 
-    def to(self, device: torch.device) -> Columns:
-        """Return the columns on `device`."""
-        return Columns(*(column.to(device) for column in self))
-
-
-@dataclass(frozen=True, eq=False)
-class Sequences:
-    """Pieces of students' histories, each at most `seq_len` steps.
-
-    `skills`, `responses` and `orders` are the data set's flat arrays; piece i covers
-    `starts[i] : starts[i] + lengths[i]` and belongs to student `students[i]`. Targets of a piece
-    before step `score_from[i]` are context only and are not scored (see `window_sequences`).
-    `soft_answers` are what the main loss learns in place of the responses, where there are any.
-    """
-
-    skills: IntArray
-    responses: IntArray
-    orders: IntArray
-    starts: IntArray
-    lengths: IntArray
-    students: IntArray
-    score_from: IntArray
-    soft_answers: npt.NDArray[np.float32] | None = None
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    @cached_property
-    def columns(self) -> Columns:
-        """The arrays as tensors."""
-        answers = self.responses if self.soft_answers is None else self.soft_answers
-        return Columns(
-            skills=_tensor(self.skills),
-            responses=_tensor(self.responses),
-            orders=_tensor(self.orders),
-            targets=_tensor(answers),
-            starts=_tensor(self.starts),
-            lengths=_tensor(self.lengths),
-            score_from=_tensor(self.score_from),
+    @classmethod
+    def of(cls, sequences: Sequences) -> Columns:
+        """Return the arrays of sequences as tensors that share their memory."""
+        rows = sequences.rows
+        answers = rows.response if sequences.soft_answers is None else sequences.soft_answers
+        return cls(
+            rows={name: _tensor(values) for name, values in rows.present().items()},
+            target=_tensor(answers),
+            starts=_tensor(sequences.starts),
+            lengths=_tensor(sequences.lengths),
+            score_from=_tensor(sequences.score_from),
         )
 
-    def take(self, index: IntArray) -> Sequences:
-        """Return the pieces at `index`, in that order."""
-        chosen = {
-            name: getattr(self, name)[index]
-            for name in ("starts", "lengths", "students", "score_from")
-        }
-        return replace(self, **chosen)
+    def map(self, change: Callable[[Tensor], Tensor]) -> Columns:
+        """Return columns with every tensor changed in the same way."""
+        rows = {name: change(values) for name, values in self.rows.items()}
+        return Columns(rows, *(change(column) for column in self[1:]))
+
+    def to(self, device: torch.device) -> Columns:
+        """Return the columns on `device`."""
+        return self.map(lambda column: column.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +79,7 @@ class Batch:
     skill, response, position, sequence: (N,) int64; `sequence` indexes the Sequences it came from.
     valid: (N,) bool, False on padding.
     next_skill, next_response: (N,) int64, what the step's state has to predict.
+    question, next_question, time, next_time: (N,) int64, None where the data have none (see Rows).
     target: (N,) float32, what the main loss learns: the next response, or softer (see Sequences).
     has_next: (N,) bool, True where that answer exists and may be scored.
     visible: where a row holds several sequences (see `gainakt.data.packing`), (N, length) bool: the
@@ -127,6 +98,10 @@ class Batch:
     has_next: Tensor
     rectangles: tuple[Rectangle, ...]
     visible: Tensor | None = None
+    question: Tensor | None = None
+    next_question: Tensor | None = None
+    time: Tensor | None = None
+    next_time: Tensor | None = None
 
     def masks(self) -> tuple[Tensor, ...]:
         """Return `visible` as one more tensor for `by_rectangle`, or none."""
@@ -168,60 +143,8 @@ class Batch:
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def chunk_sequences(dataset: Dataset, students: IntArray, seq_len: int) -> Sequences:
-    """Cut students' histories into consecutive pieces of `seq_len`; a rest under 3 is dropped."""
-    starts, lengths, owner = cut_sequences(dataset.offsets, students, seq_len)
-    return Sequences(
-        dataset.skills,
-        dataset.responses,
-        dataset.orders,
-        starts,
-        lengths,
-        owner,
-        np.zeros_like(lengths),
-    )
-
-
-def context_start(answer: int, seq_len: int, stride: int) -> int:
-    """Return the step from which on a history is read to predict its answer number `answer`.
-
-    Steps and answers count from 0. Up to `seq_len` answers are read from the start; after them
-    windows move on by `stride` steps, so that between `seq_len - stride` and `seq_len - 1` steps
-    are read, at most `seq_len - 1` of them moved at once: every answer needs a step before it.
-    What follows the answer does not matter: a prediction stays the same when the history goes on.
-    """
-    if answer < seq_len:
-        return 0
-    stride = min(stride, seq_len - 1)
-    return ((answer - seq_len) // stride + 1) * stride
-
-
-def window_sequences(dataset: Dataset, students: IntArray, seq_len: int, stride: int) -> Sequences:
-    """Cover every answer but each student's first once, each seen from its recent past.
-
-    A history longer than `seq_len` continues in windows that move on by `stride` steps: each scores
-    only its last `stride` targets (see `context_start`). `stride` 1 is the exact sliding window;
-    larger ones cost that many times less.
-    """
-    stride = min(stride, seq_len - 1)
-    begins = dataset.offsets[students]
-    totals = dataset.offsets[students + 1] - begins
-    further = -(-np.maximum(totals - seq_len, 0) // stride)
-    windows = further + (totals > 0)
-    owner = np.repeat(np.arange(len(students)), windows)
-    # the number of a window within its student: a running count that restarts with each student;
-    # it starts `stride` times its number into the history, where `context_start` has it
-    number = np.arange(len(owner)) - np.repeat(np.cumsum(windows) - windows, windows)
-    return Sequences(
-        dataset.skills,
-        dataset.responses,
-        dataset.orders,
-        begins[owner] + number * stride,
-        np.minimum(totals[owner] - number * stride, seq_len),
-        students[owner],
-        # target j of a piece is its step j + 1
-        np.where(number > 0, seq_len - stride - 1, 0),
-    )
+# The columns of rows that a batch shows of every step and of the one after it.
+_SHOWN = {f.name for f in fields(Batch)} & Rows.SOURCES.keys()
 
 
 def pack_rectangles(lengths: IntArray) -> tuple[IntArray, list[tuple[int, int]]]:
@@ -249,12 +172,13 @@ def pack_rectangles(lengths: IntArray) -> tuple[IntArray, list[tuple[int, int]]]
     return order, shapes[::-1]
 
 
-def make_batch(sequences: Sequences, index: IntArray) -> Batch:
+def make_batch(sequences: Sequences, index: IntArray, columns: Columns | None = None) -> Batch:
     """Build the batch of the pieces at `index`.
 
     Args:
         sequences: the pieces to draw from.
         index: (B,) positions in `sequences`.
+        columns: those of `sequences`, where they were made before.
     """
     order, shapes = pack_rectangles(sequences.lengths[index])
     index = index[order]
@@ -266,7 +190,7 @@ def make_batch(sequences: Sequences, index: IntArray) -> Batch:
         rectangles.append(Rectangle(start, rows, length))
         row, start = row + rows, start + rows * length
     sequence, position = (torch.from_numpy(np.concatenate(p)) for p in (chosen, positions))
-    return gather(sequences.columns, sequence, position, tuple(rectangles))
+    return gather(columns or Columns.of(sequences), sequence, position, tuple(rectangles))
 
 
 def gather(
@@ -291,16 +215,18 @@ def gather(
     following = source + ~is_last
     # The skills of one question share its order: only the first of them may be predicted, since
     # the others' answers are in the history already.
-    new_question = columns.orders[following] != columns.orders[source]
+    order = columns.rows["order"]
+    new_question = order[following] != order[source]
+    steps: dict[str, Tensor] = {}
+    for name in _SHOWN & columns.rows.keys():
+        values = columns.rows[name]
+        steps[name], steps[f"next_{name}"] = values[source].long(), values[following].long()
     return Batch(
-        skill=columns.skills[source].long(),
-        response=columns.responses[source].long(),
+        **steps,
         position=position,
         sequence=sequence,
         valid=position < lengths,
-        next_skill=columns.skills[following].long(),
-        next_response=columns.responses[following].long(),
-        target=columns.targets[following].float(),
+        target=columns.target[following].float(),
         has_next=~is_last & new_question & (position >= columns.score_from[sequence]),
         rectangles=rectangles,
         visible=visible,
@@ -329,15 +255,17 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield an epoch's batches from `first_step` on, lengths mixed at random within each."""
     order = training_order(len(sequences), seed, epoch)
+    columns = Columns.of(sequences)
     for begin in range(first_step * batch_size, len(order), batch_size):
-        yield make_batch(sequences, order[begin : begin + batch_size])
+        yield make_batch(sequences, order[begin : begin + batch_size], columns)
 
 
 def evaluation_batches(sequences: Sequences, steps: int = 8192) -> Iterator[Batch]:
     """Yield all pieces, neighbours in length together, about `steps` steps a batch."""
     order = np.argsort(sequences.lengths, kind="stable")
+    columns = Columns.of(sequences)
     for begin, end in bounded_ranges(sequences.lengths[order], steps):
-        yield make_batch(sequences, order[begin:end])
+        yield make_batch(sequences, order[begin:end], columns)
 
 
 def bounded_ranges(sizes: IntArray, limit: int) -> Iterator[tuple[int, int]]:

@@ -22,21 +22,24 @@ import pyarrow.parquet as pq
 
 from gainakt.data.contents import ContentHash
 from gainakt.data.mapped import LAYOUT, Piece, TextColumn, open_arrays, release, text_at
+from gainakt.data.rows import (
+    CORRECT,
+    FOLD,
+    ORDER,
+    QUESTION,
+    SKILL,
+    STUDENT,
+    TIMESTAMP,
+    TRUE_MASTERY,
+    Rows,
+)
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import DataError, GainaktError
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 TABLE_FILE = "interactions.parquet"
 ARRAYS_FOLDER = "arrays"
-
-STUDENT = "student_id"
-ORDER = "order"
-SKILL = "skill_id"
-CORRECT = "correct"
-QUESTION = "question_id"
-TIMESTAMP = "timestamp"
-FOLD = "fold"
-TRUE_MASTERY = "true_mastery"
 
 TEST_FOLD = -1
 
@@ -68,27 +71,30 @@ _MANIFEST_KEYS: dict[str, type] = {
 class Dataset:
     """A prepared data set: flat arrays, with the students as ranges of rows.
 
-    With S students, N rows and K skills: ``skills`` (N,) int32 codes into ``skill_ids``;
-    ``responses`` (N,) int8, 0 or 1; ``orders`` (N,) int32, the same for the skills of one answer;
-    ``offsets`` (S + 1,) int64, student s owns rows ``offsets[s]:offsets[s + 1]``; ``folds`` (S,)
-    int8, -1 for test. ``load_dataset`` maps them from disk.
+    With S students and N ``rows``, whose codes are those of ``vocabulary``: ``offsets`` (S + 1,)
+    int64, student s owns rows ``offsets[s]:offsets[s + 1]``; ``folds`` (S,) int8, -1 for test.
+    ``load_dataset`` maps them from disk.
     """
 
     name: str
     path: Path
     manifest: dict[str, Any]
     student_ids: Sequence[str]
-    skill_ids: tuple[str, ...]
-    skills: np.ndarray
-    responses: np.ndarray
+    vocabulary: Vocabulary
+    rows: Rows
     offsets: np.ndarray
     folds: np.ndarray
-    orders: np.ndarray
+    origin: np.ndarray | None = None  # of a part: the rows of the whole that it holds
+
+    @property
+    def skill_ids(self) -> tuple[str, ...]:
+        """The skills in code order."""
+        return self.vocabulary.skills
 
     @property
     def n_skills(self) -> int:
         """How many skills the data set has (K)."""
-        return len(self.skill_ids)
+        return self.vocabulary.n_skills
 
     def students(self, split: str, fold: int = 0, test_fold: int = TEST_FOLD) -> np.ndarray:
         """Indices of the students in a split, ascending, int64.
@@ -113,19 +119,20 @@ class Dataset:
         return np.flatnonzero(chosen)
 
     def column(self, name: str) -> np.ndarray:
-        """One column of the table as stored, (N,); all but ``order`` are read from the table.
+        """One column of the table as stored, (N,), for the rows of this data set.
 
         Raises DataError when the table has no such column.
         """
         if name == ORDER:
-            return self.orders
+            return self.rows.order
         with _Opened(self.path) as file:
             if name not in file.schema_arrow.names:
                 present = ", ".join(file.schema_arrow.names)
                 raise DataError(
                     f"{self.path / TABLE_FILE} has no column {name!r}; it has {present}"
                 )
-            return np.asarray(file.read(columns=[name]).column(0).to_numpy())
+            values = np.asarray(file.read(columns=[name]).column(0).to_numpy())
+        return values if self.origin is None else values[self.origin]
 
     def part(self, students: np.ndarray) -> Dataset:
         """The data set of these students alone, (n,) indices, in memory and in the order given."""
@@ -136,13 +143,12 @@ class Dataset:
         chosen = replace(
             self,
             student_ids=TextColumn(pa.chunked_array([text_at(self.student_ids, students)])),
-            skills=self.skills[rows],
-            responses=self.responses[rows],
-            orders=self.orders[rows],
+            rows=self.rows.take(rows),
             offsets=offsets,
             folds=self.folds[students],
+            origin=rows if self.origin is None else self.origin[rows],
         )
-        release(self.skills, self.responses, self.orders)
+        release(*self.rows.present().values())
         return chosen
 
     def _check_fold(self, fold: int) -> None:
@@ -173,19 +179,26 @@ def load_dataset(path: str | Path) -> Dataset:
     folder = Path(path)
     manifest = _read_manifest(folder)
     counts = manifest["counts"]
+    with _Opened(folder) as file:
+        _check_schema(folder / TABLE_FILE, file.schema_arrow)
+        stored = set(file.schema_arrow.names)
     arrays = open_arrays(
         folder / ARRAYS_FOLDER,
         _key(folder, manifest),
         counts.get("students"),
         counts.get("interactions"),
+        [name for name, source in Rows.SOURCES.items() if source in stored],
         partial(_pieces, folder, manifest),
     )
     return Dataset(
         name=manifest["name"],
         path=folder,
         manifest=manifest,
-        skill_ids=tuple(map(str, manifest["skills"])),
-        **arrays._asdict(),
+        student_ids=arrays.student_ids,
+        vocabulary=Vocabulary(tuple(map(str, manifest["skills"])), arrays.question_ids),
+        rows=arrays.rows,
+        offsets=arrays.offsets,
+        folds=arrays.folds,
     )
 
 
@@ -297,6 +310,7 @@ class _Reading:
 
     def __init__(self, skill_ids: list[str]) -> None:
         self._skill_ids = skill_ids
+        self._questions: dict[str, int] = {}
         self._value_set = pa.array(skill_ids, pa.string())
         self._rows = 0
         self._seen = np.zeros(len(skill_ids) + 1, bool)  # the last for skills not in the list
@@ -325,14 +339,30 @@ class _Reading:
         self._rows += len(codes)
         ids = ids.slice(int(goes_on))
         self._hashes.append(np.fromiter(map(hash, ids.to_pylist()), np.int64, len(ids)))
+        known = len(self._questions)
+        coded = {SKILL: codes}
+        if QUESTION in batch.schema.names:
+            coded[QUESTION] = self._question_codes(batch.column(QUESTION))
+        columns = {
+            name: coded[source] if source in coded else np.asarray(batch.column(source))
+            for name, source in Rows.SOURCES.items()
+            if source in batch.schema.names
+        }
         return Piece(
-            skills=codes,
-            responses=np.asarray(batch.column(CORRECT)),
-            orders=np.asarray(batch.column(ORDER)),
+            rows=Rows(**columns),
             begins=begins,
             folds=of_runs[goes_on:],
             student_ids=ids,
+            question_ids=pa.array(list(self._questions)[known:], pa.string()),
         )
+
+    def _question_codes(self, ids: pa.StringArray) -> np.ndarray:
+        """Codes from 1, in the order in which the ids come up first."""
+        found = ids.dictionary_encode()
+        names = found.dictionary.to_pylist()
+        codes = [self._questions.setdefault(name, len(self._questions) + 1) for name in names]
+        coded: np.ndarray = np.array(codes, np.int32)[np.asarray(found.indices)]
+        return coded
 
     def check(self, folder: Path, counts: dict[str, Any]) -> None:
         """The manifest is not under the hash, so what it claims about the table is compared."""

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gainakt.data.rows import Rows
 from gainakt.errors import DataError
 
 try:
@@ -28,15 +29,10 @@ except ImportError:  # Windows has no such locks; there two makers may do the sa
     fcntl = None  # type: ignore[assignment]
 
 # Part of every key: another layout never meets folders of this one.
-LAYOUT = 1
-DTYPES: dict[str, type[np.generic]] = {
-    "skills": np.int32,
-    "responses": np.int8,
-    "orders": np.int32,
-    "offsets": np.int64,
-    "folds": np.int8,
-}
+LAYOUT = 2
+BOUNDS: dict[str, type[np.generic]] = {"offsets": np.int64, "folds": np.int8}
 STUDENTS_FILE = "students.arrow"
+QUESTIONS_FILE = "questions.arrow"
 
 _LOG = logging.getLogger(__name__)
 
@@ -106,39 +102,44 @@ class Arrays(NamedTuple):
     """What a ``Dataset`` holds of its table, see there."""
 
     student_ids: TextColumn
-    skills: np.ndarray
-    responses: np.ndarray
-    orders: np.ndarray
+    question_ids: TextColumn
+    rows: Rows
     offsets: np.ndarray
     folds: np.ndarray
 
 
 class Piece(NamedTuple):
-    """What a stretch of the table adds: its rows (n,), and the m students that begin in it.
+    """What a stretch of the table adds: its n rows, and the m students that begin in it.
 
-    ``begins`` (m,) are the rows, counted from the start of the table, at which they do.
+    ``begins`` (m,) are the rows, counted from the start of the table, at which they do;
+    ``question_ids`` those that no stretch before it has, in the order of their codes.
     """
 
-    skills: np.ndarray
-    responses: np.ndarray
-    orders: np.ndarray
+    rows: Rows
     begins: np.ndarray
     folds: np.ndarray
     student_ids: pa.StringArray
+    question_ids: pa.StringArray
 
 
 def open_arrays(
-    place: Path, key: str, students: int, rows: int, pieces: Callable[[], Iterable[Piece]]
+    place: Path,
+    key: str,
+    students: int,
+    rows: int,
+    columns: Sequence[str],
+    pieces: Callable[[], Iterable[Piece]],
 ) -> Arrays:
     """The arrays in the folder ``place / key``, made from ``pieces`` where they are not there yet.
 
-    ``key`` names all that the arrays depend on. ``pieces`` reads and checks the whole table; what
-    it raises is passed on, and then no arrays come to be. Where ``place`` cannot be written, the
-    arrays are made in a temporary folder for this process alone, and a line says so.
+    ``key`` names all that the arrays depend on, ``columns`` those of the rows. ``pieces`` reads and
+    checks the whole table; what it raises is passed on, and then no arrays come to be. Where
+    ``place`` cannot be written, the arrays are made in a temporary folder for this process alone,
+    and a line says so.
     """
 
     def whole() -> Arrays | None:
-        return _mapped(place / key, students, rows)
+        return _mapped(place / key, students, rows, columns)
 
     found = whole()
     if found is not None:
@@ -148,7 +149,7 @@ def open_arrays(
         with _one_maker(place) as alone:
             found = whole()
             if found is None:
-                _make(place, key, pieces(), remove_others=alone)
+                _make(place, key, columns, pieces(), remove_others=alone)
                 found = whole()
     except OSError as error:
         reason = error.strerror or str(error)
@@ -156,11 +157,16 @@ def open_arrays(
         if found is not None:
             return found
         reason = "what was written cannot be read back"
-    return _made_in_passing(place, reason, students, rows, pieces())
+    return _made_in_passing(place, reason, students, rows, columns, pieces())
 
 
 def _made_in_passing(
-    place: Path, reason: str, students: int, rows: int, pieces: Iterable[Piece]
+    place: Path,
+    reason: str,
+    students: int,
+    rows: int,
+    columns: Sequence[str],
+    pieces: Iterable[Piece],
 ) -> Arrays:
     try:
         # maps outlive the names of their files
@@ -172,8 +178,8 @@ def _made_in_passing(
                 reason,
                 Path(name).parent,
             )
-            _write(Path(name), pieces)
-            found = _mapped(Path(name), students, rows)
+            _write(Path(name), columns, pieces)
+            found = _mapped(Path(name), students, rows, columns)
             assert found is not None
             return found
     except OSError as error:
@@ -201,7 +207,9 @@ def _one_maker(place: Path) -> Iterator[bool]:
         os.close(descriptor)  # which ends the lock, as the end of the process would
 
 
-def _make(place: Path, key: str, pieces: Iterable[Piece], *, remove_others: bool) -> None:
+def _make(
+    place: Path, key: str, columns: Sequence[str], pieces: Iterable[Piece], *, remove_others: bool
+) -> None:
     if remove_others:  # arrays of a table that is no more, and what a killed maker left
         for path in place.iterdir():
             shutil.rmtree(path, ignore_errors=True)
@@ -209,7 +217,7 @@ def _make(place: Path, key: str, pieces: Iterable[Piece], *, remove_others: bool
     try:
         # mkdtemp keeps others out; whoever may read the table may read its arrays
         temporary.chmod(place.stat().st_mode & 0o777)
-        _write(temporary, pieces)
+        _write(temporary, columns, pieces)
         for path in (*temporary.iterdir(), temporary):
             sync(path)
         if not (place / key).exists():  # another maker may have been faster
@@ -228,23 +236,41 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write(folder: Path, pieces: Iterable[Piece]) -> None:
+def _dtypes(columns: Iterable[str]) -> dict[str, type[np.generic]]:
+    return BOUNDS | {name: Rows.DTYPES[name] for name in columns}
+
+
+def _write(folder: Path, columns: Sequence[str], pieces: Iterable[Piece]) -> None:
     with ExitStack() as stack:
         files = {
             name: stack.enter_context(_column_file(folder / f"{name}.npy", dtype))
-            for name, dtype in DTYPES.items()
+            for name, dtype in _dtypes(columns).items()
         }
-        schema = pa.schema([("student_id", pa.string())])
-        sink = stack.enter_context(pa.OSFile(str(folder / STUDENTS_FILE), "wb"))
-        students = stack.enter_context(pa.ipc.new_file(sink, schema))
+        add_students = stack.enter_context(_text_file(folder / STUDENTS_FILE))
+        add_questions = stack.enter_context(_text_file(folder / QUESTIONS_FILE))
         rows = 0
         for piece in pieces:
-            for name in ("skills", "responses", "orders", "folds"):
-                files[name](getattr(piece, name))
+            for name, values in piece.rows.present().items():
+                files[name](values)
+            files["folds"](piece.folds)
             files["offsets"](piece.begins)
-            students.write_batch(pa.record_batch([piece.student_ids], schema=schema))
-            rows += len(piece.skills)
+            add_students(piece.student_ids)
+            add_questions(piece.question_ids)
+            rows += len(piece.rows)
         files["offsets"](np.array([rows]))
+
+
+@contextmanager
+def _text_file(path: Path) -> Iterator[Callable[[pa.StringArray], None]]:
+    """An Arrow file of one column of text that grows; yields what appends to it."""
+    schema = pa.schema([("id", pa.string())])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
+        yield lambda texts: file.write_batch(pa.record_batch([texts], schema=schema))
+
+
+def _text(path: Path) -> TextColumn:
+    with pa.memory_map(str(path)) as source:
+        return TextColumn(pa.ipc.open_file(source).read_all().column(0))
 
 
 @contextmanager
@@ -275,7 +301,7 @@ def _write_header(file: BinaryIO, dtype: type[np.generic], length: int) -> int:
     return file.tell()
 
 
-def _mapped(folder: Path, students: int, rows: int) -> Arrays | None:
+def _mapped(folder: Path, students: int, rows: int, columns: Sequence[str]) -> Arrays | None:
     """The arrays of a folder as maps; None where they are missing or cut short.
 
     The maps are private and may be written to, for tensors that share the memory of an array want
@@ -284,18 +310,18 @@ def _mapped(folder: Path, students: int, rows: int) -> Arrays | None:
     lengths = {"offsets": students + 1, "folds": students}
     arrays = {}
     try:
-        for name, dtype in DTYPES.items():
+        for name, dtype in _dtypes(columns).items():
             array = np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
             if array.dtype != dtype or array.shape != (lengths.get(name, rows),):
                 return None
             arrays[name] = np.asarray(array)
-        with pa.memory_map(str(folder / STUDENTS_FILE)) as source:
-            ids = pa.ipc.open_file(source).read_all().column(0)
+        ids, question_ids = (_text(folder / name) for name in (STUDENTS_FILE, QUESTIONS_FILE))
     except (OSError, ValueError, EOFError, pa.ArrowException):
         return None
     if len(ids) != students or arrays["offsets"][0] != 0 or arrays["offsets"][-1] != rows:
         return None
-    return Arrays(TextColumn(ids), **arrays)
+    of_rows = Rows(**{name: arrays[name] for name in columns})
+    return Arrays(ids, question_ids, of_rows, arrays["offsets"], arrays["folds"])
 
 
 def release(*arrays: np.ndarray) -> None:

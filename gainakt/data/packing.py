@@ -11,21 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gainakt.arrays import IntArray
-from gainakt.data.batches import (
-    Batch,
-    Columns,
-    Rectangle,
-    Sequences,
-    gather,
-    training_order,
-    upload,
-)
+from gainakt.data.batches import Batch, Columns, Rectangle, gather, training_order, upload
+from gainakt.data.sequences import Sequences
 
 # Rows are at least this long: shorter ones leave larger gaps.
 ROW_LENGTH = 256
@@ -77,9 +71,9 @@ class Packing:
 
     def columns(self) -> Columns:
         """Return what steps are gathered from, with a sequence of no steps behind the last."""
-        columns = self.sequences.columns
+        columns = Columns.of(self.sequences)
         nothing = {"starts": 1, "lengths": 0, "score_from": 0}
-        longer = {
+        longer: dict[str, Any] = {
             name: torch.cat([getattr(columns, name), torch.tensor([value])])
             for name, value in nothing.items()
         }

@@ -11,14 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gainakt.data.interactions import (
-    COLUMN_TYPES,
-    FOLD,
-    ORDER,
-    STUDENT,
-    Dataset,
-)
+from gainakt.data.interactions import COLUMN_TYPES, Dataset
 from gainakt.data.readers import READERS
+from gainakt.data.rows import FOLD, ORDER, STUDENT
 from gainakt.data.sources import FILE, Filter, Reader
 from gainakt.data.splits import MIN_INTERACTIONS, SPLIT_METHOD, assign_folds
 from gainakt.data.validation import check_answers, check_folds

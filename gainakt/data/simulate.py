@@ -16,15 +16,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gainakt.data.interactions import (
-    CORRECT,
-    FOLD,
-    ORDER,
-    SKILL,
-    STUDENT,
-    TRUE_MASTERY,
-    Dataset,
-)
+from gainakt.data.interactions import Dataset
+from gainakt.data.rows import CORRECT, FOLD, ORDER, SKILL, STUDENT, TRUE_MASTERY
 from gainakt.data.splits import MIN_INTERACTIONS, SPLIT_METHOD, assign_folds
 from gainakt.data.writing import write_dataset
 from gainakt.errors import DataError

@@ -11,10 +11,13 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from gainakt.data.interactions import CORRECT, ORDER, QUESTION, SKILL, STUDENT, Dataset, skill_order
+from gainakt.arrays import IntArray
+from gainakt.data.interactions import Dataset, skill_order
 from gainakt.data.prepare import arrange
 from gainakt.data.readers.generic import checked_rows
+from gainakt.data.rows import CORRECT, ORDER, QUESTION, SKILL, STUDENT, Rows
 from gainakt.data.sources import ROW, as_text, check_columns
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import DataError
 
 TABLE = "the table"
@@ -25,10 +28,11 @@ class MemoryDataset(Dataset):
     """A data set that lies in memory only; its path names no folder."""
 
     def column(self, name: str) -> np.ndarray:
-        """The column ``order``, (N,); what else the table has is not kept. Raises DataError."""
-        if name != ORDER:
-            raise DataError(f"{self.name} has no column {name!r} in memory; it has {ORDER!r}")
-        return self.orders
+        """A column of numbers, (N,). Raises DataError where it is not kept in memory."""
+        present = {Rows.SOURCES[column]: values for column, values in self.rows.present().items()}
+        if name not in present or name in (SKILL, QUESTION):  # these are kept as codes
+            raise DataError(f"{self.name} has no column {name!r} in memory")
+        return present[name]
 
     def keep(self, rows: np.ndarray) -> MemoryDataset:
         """The data set of the rows where ``rows`` (N,) bool holds, at least one.
@@ -37,14 +41,13 @@ class MemoryDataset(Dataset):
         """
         counts = np.add.reduceat(rows, self.offsets[:-1], dtype=np.int64)
         left = np.flatnonzero(counts)
-        present, codes = np.unique(self.skills[rows], return_inverse=True)
+        present, codes = np.unique(self.rows.skill[rows], return_inverse=True)
+        skills = tuple(self.skill_ids[code] for code in present)
         return replace(
             self,
             student_ids=[self.student_ids[student] for student in left.tolist()],
-            skill_ids=tuple(self.skill_ids[code] for code in present),
-            skills=codes.astype(np.int32),
-            responses=self.responses[rows],
-            orders=self.orders[rows],
+            vocabulary=replace(self.vocabulary, skills=skills),
+            rows=self.rows.take(rows).replace(skill=codes.astype(np.int32)),
             offsets=np.concatenate([[0], np.cumsum(counts[left])]).astype(np.int64),
             folds=self.folds[left],
         )
@@ -190,15 +193,24 @@ def _dataset(rows: pl.DataFrame) -> MemoryDataset:
     skills = skill_order(rows.get_column(SKILL).unique().to_list())
     codes = rows.get_column(SKILL).replace_strict(skills, range(len(skills)))
     students = runs.get_column("value").to_list()
+    questions: tuple[str, ...] = ()
+    question: IntArray | None = None
+    if QUESTION in rows.columns:
+        asked = rows.get_column(QUESTION)
+        questions = tuple(asked.unique(maintain_order=True).to_list())
+        question = Vocabulary((), questions).question_codes(asked.to_list())
     return MemoryDataset(
         name=TABLE,
         path=Path(TABLE),
         manifest={},
         student_ids=students,
-        skill_ids=tuple(skills),
-        skills=codes.to_numpy().astype(np.int32),
-        responses=rows.get_column(CORRECT).to_numpy().astype(np.int8),
+        vocabulary=Vocabulary(tuple(skills), questions),
+        rows=Rows(
+            skill=codes.to_numpy().astype(np.int32),
+            response=rows.get_column(CORRECT).to_numpy().astype(np.int8),
+            order=rows.get_column(ORDER).to_numpy(),
+            question=question,
+        ),
         offsets=np.concatenate([[0], runs.get_column("len").to_numpy().cumsum()]).astype(np.int64),
         folds=np.zeros(len(students), np.int8),
-        orders=rows.get_column(ORDER).to_numpy(),
     )

@@ -8,15 +8,8 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
-from gainakt.data.interactions import (
-    CORRECT,
-    FOLD,
-    ORDER,
-    QUESTION,
-    SKILL,
-    STUDENT,
-    TEST_FOLD,
-)
+from gainakt.data.interactions import TEST_FOLD
+from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT
 from gainakt.data.sources import FILE, ITEM, ROW
 from gainakt.errors import DataError
 

@@ -23,13 +23,8 @@ from gainakt._version import __version__
 from gainakt.data.contents import ContentHash
 from gainakt.data.interactions import (
     COLUMN_TYPES,
-    CORRECT,
-    FOLD,
     FORMAT_VERSION,
     MANIFEST_FILE,
-    ORDER,
-    SKILL,
-    STUDENT,
     TABLE_FILE,
     TEST_FOLD,
     Dataset,
@@ -37,6 +32,7 @@ from gainakt.data.interactions import (
     skill_order,
 )
 from gainakt.data.mapped import sync
+from gainakt.data.rows import CORRECT, FOLD, ORDER, SKILL, STUDENT
 from gainakt.errors import DataError
 
 _ROW_GROUP_ROWS = 1 << 20

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from gainakt.arrays import FloatArray, IntArray
-from gainakt.data.batches import Sequences
+from gainakt.data.sequences import Sequences
 from gainakt.evaluation.readout import Readout, read_in_parts, read_out
 from gainakt.models.interface import KnowledgeTracer
 from gainakt.seeds import Stream

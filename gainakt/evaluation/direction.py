@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gainakt.data.batches import Sequences
-from gainakt.evaluation.pieces import copied, rows_of_pieces
+from gainakt.data.sequences import Sequences, copied, rows_of_pieces
 from gainakt.evaluation.readout import read_out
 from gainakt.models.interface import KnowledgeTracer
 from gainakt.seeds import Stream
@@ -58,7 +57,7 @@ def flip_answers(
     # the last place of each piece after which something is predicted
     last = np.full(len(sequences), -1)
     np.maximum.at(last, before.sequence[before.has_next], before.position[before.has_next])
-    wrong = (sequences.responses == 0) & (before.position <= last[before.sequence])
+    wrong = (sequences.rows.response == 0) & (before.position <= last[before.sequence])
     rng = Stream.FLIPS.generator(seed)
     drawn = rng.permutation(np.flatnonzero(wrong))[:flips]
     # neighbours in length are read together at little padding
@@ -69,7 +68,7 @@ def flip_answers(
         chosen = sequences.take(before.sequence[rows])
         changed = copied(chosen)
         place = before.position[rows]
-        changed.responses[changed.starts + place] = 1
+        changed.rows.response[changed.starts + place] = 1
         after = read_out(model, changed, device, precision=precision)
         old = before.logit[rows_of_pieces(chosen)].astype(np.float64)
         falls = after.logit < old - TOLERANCE * (1 + np.abs(old))

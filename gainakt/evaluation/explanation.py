@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gainakt.data.batches import Sequences, context_start, make_batch
+from gainakt.data.batches import make_batch
 from gainakt.data.interactions import Dataset
+from gainakt.data.rows import UNKNOWN
+from gainakt.data.sequences import Sequences, context_start, whole_histories
 from gainakt.html import html_table
 from gainakt.models.interface import KnowledgeTracer
 
@@ -89,7 +91,7 @@ def explain_prediction(
             that would come next.
         skill: code of the skill in question, whether or not it was the one asked.
         seq_len, stride: longest sequence the model reads, and how windows move on in longer ones
-            (see `gainakt.data.batches.context_start`).
+            (see `gainakt.data.sequences.context_start`).
         device: where to compute.
         precision: autocast context of the dense layers.
     """
@@ -108,7 +110,7 @@ def explain_prediction(
         logit, prior = explanation.logits[last], float(explanation.prior[last])
         contributions = explanation.contributions[0][0, last, : len(past)].tolist()
     asked_then = step < int(dataset.offsets[student + 1]) - begin
-    answered = asked_then and int(dataset.skills[begin + step]) == skill
+    answered = asked_then and int(dataset.rows.skill[begin + step]) == skill
     of_skill = None if mastery is None else mastery[:, 0]
     gains = None if output.gains is None else output.gains[:, skill]
     columns = zip(
@@ -122,15 +124,15 @@ def explain_prediction(
         student=dataset.student_ids[student],
         step=step,
         skill=dataset.skill_ids[skill],
-        right=bool(dataset.responses[begin + step]) if answered else None,
+        right=bool(dataset.rows.response[begin + step]) if answered else None,
         logit=float(logit),
         probability=float(logit.sigmoid()),
         prior=prior,
         past=tuple(
             PastAnswer(
                 step=row - begin,
-                skill=dataset.skill_ids[dataset.skills[row]],
-                right=bool(dataset.responses[row]),
+                skill=dataset.skill_ids[dataset.rows.skill[row]],
+                right=bool(dataset.rows.response[row]),
                 contribution=contribution,
                 mastery=level,
                 gain=gain,
@@ -142,16 +144,11 @@ def explain_prediction(
 
 def _history(dataset: Dataset, past: np.ndarray, skill: int) -> Sequences:
     """The past answers and then the question; its answer is made up and never read."""
-    orders = dataset.orders[past]
-    return Sequences(
-        skills=np.append(dataset.skills[past], skill),
-        responses=np.append(dataset.responses[past], 0),
-        orders=np.append(orders, orders[-1] + 1),
-        starts=np.zeros(1, np.int64),
-        lengths=np.array([len(past) + 1]),
-        students=np.zeros(1, np.int64),
-        score_from=np.zeros(1, np.int64),
-    )
+    rows = dataset.rows.take(np.append(past, past[-1]))
+    asked = {"skill": skill, "response": 0, "order": rows.order[-1] + 1, "question": UNKNOWN}
+    for name in asked.keys() & rows.present().keys():
+        getattr(rows, name)[-1] = asked[name]
+    return whole_histories(rows, np.array([len(past) + 1]))
 
 
 def _listed(values: Tensor | None, count: int) -> list[float | None]:

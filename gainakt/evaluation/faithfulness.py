@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gainakt.arrays import BoolArray, FloatArray, IntArray
-from gainakt.data.batches import Batch, Sequences, evaluation_batches
-from gainakt.evaluation.pieces import copied
+from gainakt.data.batches import Batch, evaluation_batches
+from gainakt.data.sequences import Sequences, copied
 from gainakt.evaluation.readout import Readout, read_out
 from gainakt.models.interface import Explanation, KnowledgeTracer
 from gainakt.seeds import Stream
@@ -167,7 +167,7 @@ def _histories(sequences: Sequences, targets: int, seed: int) -> Sequences:
     pieces = copied(chosen, kept)
     last = pieces.starts + pieces.lengths - 1
     # the skills of one question share its answer: only the first of them is predicted
-    return pieces.take(np.flatnonzero(pieces.orders[last] != pieces.orders[last - 1]))
+    return pieces.take(np.flatnonzero(pieces.rows.order[last] != pieces.rows.order[last - 1]))
 
 
 @torch.inference_mode()

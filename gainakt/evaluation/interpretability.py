@@ -15,8 +15,8 @@ import torch
 
 from gainakt.arrays import FloatArray, IntArray
 from gainakt.baselines.controls import all_mastery, make_controls
-from gainakt.data.batches import Sequences, chunk_sequences, window_sequences
 from gainakt.data.interactions import Dataset
+from gainakt.data.sequences import Sequences, chunk_sequences, window_sequences
 from gainakt.evaluation.agreement import Agreement
 from gainakt.evaluation.bootstrap import Estimate, StudentBootstrap
 from gainakt.evaluation.calibration import Calibration

@@ -13,9 +13,10 @@ import pyarrow as pa
 import torch
 
 from gainakt.config import Data, Evaluation
-from gainakt.data.batches import Sequences, bounded_ranges, window_sequences
+from gainakt.data.batches import bounded_ranges
 from gainakt.data.interactions import Dataset
 from gainakt.data.mapped import text_at
+from gainakt.data.sequences import Sequences, window_sequences
 from gainakt.errors import DataError
 from gainakt.evaluation.metrics import RunningMetrics
 from gainakt.evaluation.readout import PART_STEPS, Readout, read_in_parts
@@ -62,7 +63,8 @@ def with_skills_of(dataset: AnyDataset, skill_ids: tuple[str, ...]) -> AnyDatase
         return dataset
     code = {skill: i for i, skill in enumerate(skill_ids)}
     mapping = np.array([code[skill] for skill in dataset.skill_ids], dtype=np.int32)
-    return replace(dataset, skill_ids=skill_ids, skills=mapping[dataset.skills])
+    rows = dataset.rows.replace(skill=mapping[dataset.rows.skill])
+    return replace(dataset, vocabulary=replace(dataset.vocabulary, skills=skill_ids), rows=rows)
 
 
 def predict(

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gainakt.data.batches import context_start
 from gainakt.data.interactions import Dataset
+from gainakt.data.sequences import context_start
 from gainakt.data.tables import MemoryDataset
 from gainakt.evaluation.protocol import with_skills_of
 from gainakt.evaluation.scoring import predict_answers
@@ -43,7 +43,7 @@ def predict_rows(
         model: on `device`, dropout off.
         dataset: coded with the model's skills.
         answered: (N,), whether the row's answer is known.
-        seq_len, stride: see `gainakt.data.batches.context_start`.
+        seq_len, stride: see `gainakt.data.sequences.context_start`.
         device: where to compute.
         precision: autocast context of the dense layers.
     """
@@ -87,9 +87,7 @@ def _with_pasts(
     return replace(
         dataset,
         student_ids=[str(question) for question in questions],
-        skills=dataset.skills[rows],
-        responses=dataset.responses[rows],
-        orders=np.arange(len(rows)),
+        rows=dataset.rows.take(rows).replace(order=np.arange(len(rows))),
         offsets=np.concatenate([[0], np.cumsum(ends - begins + 1)]),
         folds=np.zeros(len(questions), np.int8),
     )
@@ -101,10 +99,10 @@ def first_answers(dataset: Dataset) -> Floats:
     It predicts students of whom nothing is known. A skill with few attempts is drawn towards the
     share over all skills.
     """
-    n_skills, answers = dataset.n_skills, dataset.responses
+    n_skills, answers = dataset.n_skills, dataset.rows.response
     student = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
-    _, first = np.unique(student * n_skills + dataset.skills, return_index=True)
-    skills = dataset.skills[first]
+    _, first = np.unique(student * n_skills + dataset.rows.skill, return_index=True)
+    skills = dataset.rows.skill[first]
     attempts = np.bincount(skills, minlength=n_skills)
     right = np.bincount(skills, weights=answers[first], minlength=n_skills)
     overall = (right.sum() + 1) / (attempts.sum() + 2)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gainakt.data.batches import Batch, Sequences, bounded_ranges, evaluation_batches
+from gainakt.data.batches import Batch, bounded_ranges, evaluation_batches
+from gainakt.data.sequences import Sequences
 from gainakt.models.interface import KnowledgeTracer
 from gainakt.objectives.alignment import performance
 

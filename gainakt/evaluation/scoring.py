@@ -10,8 +10,9 @@ import numpy.typing as npt
 import torch
 
 from gainakt.arrays import IntArray
-from gainakt.data.batches import evaluation_batches, window_sequences
+from gainakt.data.batches import evaluation_batches
 from gainakt.data.interactions import Dataset
+from gainakt.data.sequences import window_sequences
 from gainakt.models.interface import KnowledgeTracer
 
 # Answers of students that are read together: some hundred megabytes at most, whatever there is.
@@ -36,12 +37,12 @@ def predict_answers(
     Args:
         model: on `device`, dropout off.
         dataset: coded with the model's skills.
-        seq_len, stride: see `gainakt.data.batches.context_start`.
+        seq_len, stride: see `gainakt.data.sequences.context_start`.
         device: where to compute.
         precision: autocast context of the dense layers.
         answers_at_once: students are read in groups of about so many answers.
     """
-    logits = np.full(len(dataset.skills), np.nan)
+    logits = np.full(len(dataset.rows), np.nan)
     with precision or nullcontext():
         for students in _groups(dataset.offsets, answers_at_once):
             windows = window_sequences(dataset, students, seq_len, stride)

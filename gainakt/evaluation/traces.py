@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gainakt.arrays import FloatArray
-from gainakt.data.batches import Sequences
+from gainakt.data.sequences import Sequences, rows_of_pieces
 from gainakt.evaluation.bootstrap import Estimate, StudentBootstrap
 from gainakt.evaluation.consistency import within_student_correlations
-from gainakt.evaluation.pieces import rows_of_pieces
 
 Series = npt.NDArray[np.floating]
 
@@ -70,10 +69,10 @@ def next_answer_correlation(
     rows = rows_of_pieces(sample)
     steps = np.flatnonzero(piece[1:] == piece[:-1])
     # the skills of one question share its answer: only the first of them is predicted
-    steps = steps[sample.orders[rows[steps]] != sample.orders[rows[steps + 1]]]
+    steps = steps[sample.rows.order[rows[steps]] != sample.rows.order[rows[steps + 1]]]
     of_students = np.full(len(sample), np.nan)
     of_students[np.unique(piece[steps])] = within_student_correlations(
-        series[steps], sample.responses[rows[steps + 1]], piece[steps]
+        series[steps], sample.rows.response[rows[steps + 1]], piece[steps]
     )
     return bootstrap.mean(of_students)
 

@@ -110,7 +110,7 @@ def explain_answer(
         dataset,
         student,
         step,
-        int(dataset.skills[begin + step]) if skill is None else skill,
+        int(dataset.rows.skill[begin + step]) if skill is None else skill,
         config.model.seq_len,
         config.evaluation.window_stride,
         device,

@@ -104,7 +104,7 @@ def _reader(run: OpenRun, split: str, settings: Settings) -> Reader:
             "there is nothing to measure"
         )
     rows = np.concatenate([np.arange(*dataset.offsets[[s, s + 1]])[1:] for s in students.tolist()])
-    if len(np.unique(dataset.responses[rows])) < 2:
+    if len(np.unique(dataset.rows.response[rows])) < 2:
         raise DataError(
             f"the {split} students of {dataset.name!r} give answers of one class only; right and "
             "wrong ones are needed"

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from gainakt.config import Config
-from gainakt.data.batches import Sequences, bounded_ranges, chunk_sequences
+from gainakt.data.batches import bounded_ranges
 from gainakt.data.interactions import Dataset, load_dataset
+from gainakt.data.sequences import Sequences, chunk_sequences, rows_of_pieces
 from gainakt.errors import DataError, GainaktError
 from gainakt.evaluation.consistency import all_or_sample, final_consistency
-from gainakt.evaluation.pieces import rows_of_pieces
 from gainakt.evaluation.readout import PART_STEPS
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.embedded import embedded_data
@@ -194,7 +194,7 @@ def learn_from_teachers(
         predictions.append(np.load(path, allow_pickle=False))
     if predictions:
         weight = config.training.teacher_weight
-        soft = soft_answers(dataset.responses, predictions, weight)
+        soft = soft_answers(dataset.rows.response, predictions, weight)
         trainer.training = replace(trainer.training, soft_answers=soft)
     return True
 
@@ -263,7 +263,7 @@ def answers_to_learn(pieces: Sequences) -> list[int]:
     for begin, end in bounded_ranges(pieces.lengths, PART_STEPS):
         part = pieces.take(np.arange(begin, end))
         first = np.cumsum(part.lengths) - part.lengths
-        found |= set(np.unique(np.delete(part.responses[rows_of_pieces(part)], first)).tolist())
+        found |= set(np.unique(np.delete(part.rows.response[rows_of_pieces(part)], first)).tolist())
         if len(found) == 2:  # as a rule after the first few students
             break
     return sorted(found)

@@ -54,7 +54,7 @@ def score(
     run = open_run(folder, data)
     config, stored = run.checkpoint.config, run.stored
     students = np.arange(len(stored.folds))
-    expected = len(stored.skills) - len(students)
+    expected = len(stored.rows) - len(students)
     targets, began = 0, clock()
     reported = began
     with predictions_file(out) as keep:
@@ -79,10 +79,10 @@ def score(
     return {
         "predictions": str(out),
         "students": len(students),
-        "interactions": len(stored.skills),
+        "interactions": len(stored.rows),
         "targets": targets,
         "seconds": round(seconds, 3),
-        "interactions_per_second": round(len(stored.skills) / max(seconds, 1e-9), 1),
+        "interactions_per_second": round(len(stored.rows) / max(seconds, 1e-9), 1),
         "epoch": run.checkpoint.epoch,
         "same_data_as_training": run.same_data,
     }

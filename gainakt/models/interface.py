@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gainakt.arrays import IntArray
-from gainakt.data.batches import Batch, Sequences, make_batch
+from gainakt.data.batches import Batch, make_batch
+from gainakt.data.rows import one_student
+from gainakt.data.sequences import whole_histories
 
 GAIN_RATE = 0.1
 """The share of a learning gain that mastery takes up: m_t = min(1, m_{t-1} + 0.1 g_t)."""
@@ -156,15 +158,8 @@ def histories_batch(skills: IntArray, responses: IntArray, device: torch.device)
         device: where to compute.
     """
     rows, length = skills.shape
-    sequences = Sequences(
-        skills=skills.reshape(-1),
-        responses=responses.reshape(-1),
-        orders=np.arange(rows * length),
-        starts=np.arange(rows) * length,
-        lengths=np.full(rows, length),
-        students=np.arange(rows),
-        score_from=np.zeros(rows, np.int64),
-    )
+    past = one_student(skills.reshape(-1), responses.reshape(-1))
+    sequences = whole_histories(past, np.full(rows, length))
     return make_batch(sequences, np.arange(rows)).to(device)
 
 

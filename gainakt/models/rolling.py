@@ -8,14 +8,14 @@ import numpy as np
 from torch import Tensor
 
 from gainakt.arrays import IntArray
-from gainakt.data.batches import context_start
+from gainakt.data.sequences import context_start
 from gainakt.models.interface import KnowledgeTracer
 
 
 class RollingState:
     """A student's state that goes on beyond the longest sequence that the model reads.
 
-    The model sees what `gainakt.data.batches.window_sequences` shows it. When a window is full,
+    The model sees what `gainakt.data.sequences.window_sequences` shows it. When a window is full,
     the state begins anew from the `seq_len - stride` answers that the next one starts with: once
     in `stride` answers.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gainakt.data.batches import chunk_sequences
+from gainakt.data.sequences import chunk_sequences
 from gainakt.errors import DataError
 from gainakt.evaluation.consistency import first_pieces
 from gainakt.evaluation.explanation import ExplainedPrediction
@@ -42,7 +42,7 @@ def ask_students(run: OpenRun) -> Students:
     model = run.checkpoint.model().to(run.device)
     context = precision(config.number_format, run.device)
     everyone = dataset.students("valid", config.data.fold, config.data.test_fold)
-    chosen = _three_of(everyone, dataset.offsets, dataset.responses)
+    chosen = _three_of(everyone, dataset.offsets, dataset.rows.response)
     pieces = chunk_sequences(dataset, chosen, config.model.seq_len)
     pieces = pieces.take(first_pieces(pieces))
     middle = int(chosen[len(chosen) // 2])
@@ -54,7 +54,7 @@ def ask_students(run: OpenRun) -> Students:
     traces = []
     for student, start, part in zip(pieces.students, pieces.starts, parts, strict=True):
         rows = slice(start, start + len(part))
-        skills, responses = dataset.skills[rows], dataset.responses[rows]
+        skills, responses = dataset.rows.skill[rows], dataset.rows.response[rows]
         traces.append(
             _trace(dataset.student_ids[student], part, skills, responses, dataset.skill_ids)
         )

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gainakt.arrays import IntArray
 from gainakt.config import Config
-from gainakt.data.batches import Sequences
+from gainakt.data.sequences import Sequences
 from gainakt.evaluation.readout import read_out
 from gainakt.machine import precision
 from gainakt.models import build_model
@@ -62,8 +63,8 @@ def teacher_predictions(
         should_stop: asked after every step.
 
     Returns:
-        Probabilities aligned with `training.responses`, nan where there is none; or None when it
-        was stopped.
+        Probabilities aligned with `training.rows`, nan where there is none; or None when it was
+        stopped.
     """
     model = build_model(config, n_skills).to(device)
     trainer = Trainer(model, config, training, validation, device)
@@ -74,14 +75,12 @@ def teacher_predictions(
     model.load_state_dict(recorder.weights)
     readout = read_out(model, training, device, precision=precision(config.number_format, device))
     scored = readout.where(readout.has_next)
-    predictions = np.full(len(training.responses), np.nan, dtype=np.float32)
+    predictions = np.full(len(training.rows), np.nan, dtype=np.float32)
     predictions[training.starts[scored.sequence] + scored.position + 1] = scored.probability
     return predictions
 
 
-def soft_answers(
-    answers: npt.NDArray[np.int8], teachers: list[FloatArray], weight: float
-) -> FloatArray:
+def soft_answers(answers: IntArray, teachers: list[FloatArray], weight: float) -> FloatArray:
     """Mix answers with the teachers' mean prediction: (1 - weight) r + weight mean p.
 
     Args:

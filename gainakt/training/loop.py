@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from gainakt.config import Config
-from gainakt.data.batches import Batch, Sequences, training_batches
+from gainakt.data.batches import Batch, training_batches
+from gainakt.data.sequences import Sequences
 from gainakt.errors import TrainingError
 from gainakt.evaluation import consistency
 from gainakt.evaluation.metrics import RunningMetrics

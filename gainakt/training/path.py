@@ -9,8 +9,9 @@ from importlib.util import find_spec
 import torch
 
 from gainakt.config import Config
-from gainakt.data.batches import Batch, Sequences
+from gainakt.data.batches import Batch
 from gainakt.data.packing import Packing
+from gainakt.data.sequences import Sequences
 from gainakt.models.interface import KnowledgeTracer, ModelOutput
 from gainakt.training.captured import PackedSteps, graph_recorder
 from gainakt.training.step import Step

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from gainakt.data.batches import (
     RECTANGLE_COST,
-    chunk_sequences,
     evaluation_batches,
     make_batch,
     pack_rectangles,
     training_batches,
     training_order,
-    window_sequences,
 )
+from gainakt.data.sequences import chunk_sequences, window_sequences
 from tests.helpers import batch_of, dataset_of, of_student, random_students, sequences_of
 
 lengths_lists = st.lists(st.integers(1, 30), min_size=1, max_size=12)
@@ -181,7 +180,7 @@ def test_windows_score_every_answer_but_the_first_once(
     ]
     assert sorted(target.tolist()) == expected
     # what is predicted is the answer of that row
-    assert batch.next_response[scored].tolist() == dataset.responses[target.numpy()].tolist()
+    assert batch.next_response[scored].tolist() == dataset.rows.response[target.numpy()].tolist()
     # the context never leaves the student's history, and is as long as promised
     student = np.searchsorted(dataset.offsets, target.numpy(), side="right") - 1
     assert np.array_equal(windows.students[batch.sequence[scored].numpy()], student)

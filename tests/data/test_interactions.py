@@ -67,11 +67,11 @@ def test_arrays_are_those_of_the_table(folder: Path) -> None:
     assert data.student_ids == ["b", "a", "c"]
     assert data.skill_ids == ("2", "9", "10")
     assert data.n_skills == 3
-    assert data.skills.tolist() == [2, 1, 2, 1, 1, 0, 0, 2, 1, 0]
-    assert data.responses.tolist() == ROWS["correct"]
+    assert data.rows.skill.tolist() == [2, 1, 2, 1, 1, 0, 0, 2, 1, 0]
+    assert data.rows.response.tolist() == ROWS["correct"]
     assert data.offsets.tolist() == [0, 3, 6, 10]
     assert data.folds.tolist() == [0, -1, 1]
-    kinds = [data.skills.dtype, data.responses.dtype, data.offsets.dtype, data.folds.dtype]
+    kinds = [data.rows.skill.dtype, data.rows.response.dtype, data.offsets.dtype, data.folds.dtype]
     assert kinds == [np.int32, np.int8, np.int64, np.int8]
     assert data.column("order").tolist() == ROWS["order"]
     assert data.column("question_id").tolist() == ROWS["question_id"]
@@ -237,8 +237,8 @@ def test_a_flipped_byte_never_goes_unnoticed(folder: Path) -> None:
         except DataError:
             continue
         # Bytes that carry no value (statistics, the writer's name) may change.
-        np.testing.assert_array_equal(data.skills, sane.skills)
-        np.testing.assert_array_equal(data.responses, sane.responses)
+        np.testing.assert_array_equal(data.rows.skill, sane.rows.skill)
+        np.testing.assert_array_equal(data.rows.response, sane.rows.response)
 
 
 def test_students_in_pieces_or_in_two_folds_are_refused(tmp_path: Path) -> None:

@@ -60,9 +60,9 @@ def test_arrays_are_those_of_the_table(folder: Path) -> None:
     table = pq.read_table(folder / TABLE_FILE)
     owner = np.repeat(np.array(data.student_ids), np.diff(data.offsets))
     assert owner.tolist() == table["student_id"].to_pylist()
-    assert [data.skill_ids[code] for code in data.skills] == table["skill_id"].to_pylist()
-    assert data.responses.tolist() == table["correct"].to_pylist()
-    assert data.orders.tolist() == table["order"].to_pylist()
+    assert [data.skill_ids[code] for code in data.rows.skill] == table["skill_id"].to_pylist()
+    assert data.rows.response.tolist() == table["correct"].to_pylist()
+    assert data.rows.order.tolist() == table["order"].to_pylist()
     assert np.repeat(data.folds, np.diff(data.offsets)).tolist() == table["fold"].to_pylist()
 
 
@@ -74,8 +74,8 @@ def test_a_second_run_reads_no_table(folder: Path, reads: list[Path]) -> None:
 
 def test_nothing_that_is_written_to_an_array_reaches_the_disk(folder: Path) -> None:
     data = load_dataset(folder)
-    before = data.responses.copy()
-    data.responses[:] = 7
+    before = data.rows.response.copy()
+    data.rows.response[:] = 7
     np.testing.assert_array_equal(load_dataset(folder).responses, before)
 
 
@@ -148,7 +148,7 @@ def slowly(self, batch):
     return piece(self, batch)
 interactions._Reading.piece = slowly
 data = interactions.load_dataset(sys.argv[1])
-print(len(data.skills), flush=True)
+print(len(data.rows.skill), flush=True)
 """
 
 
@@ -276,10 +276,10 @@ def test_a_text_column_is_a_sequence() -> None:
 
 def test_released_pages_come_back(folder: Path) -> None:
     data = load_dataset(folder)
-    before = data.skills.copy()
+    before = data.rows.skill.copy()
     own = np.arange(3)
-    release(data.skills, own)
-    np.testing.assert_array_equal(data.skills, before)
+    release(data.rows.skill, own)
+    np.testing.assert_array_equal(data.rows.skill, before)
     assert own.tolist() == [0, 1, 2]
 
 

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainakt.data.batches import Batch, Sequences, make_batch, training_batches
+from gainakt.data.batches import Batch, make_batch, training_batches
 from gainakt.data.packing import ROW_LENGTH, Packing, choose_shapes, packed_batch
+from gainakt.data.sequences import Sequences
 from gainakt.models import KnowledgeTracer, ModelOutput, build_model
 from gainakt.objectives.schedule import EpochWeights
 from gainakt.objectives.total import BatchWeights, total_loss

@@ -51,8 +51,8 @@ def expected_histories(rows: list[Row]) -> dict[str, list[tuple[str, int]]]:
 
 
 def loaded_histories(data: Dataset) -> dict[str, list[tuple[str, int]]]:
-    skills = [data.skill_ids[code] for code in data.skills]
-    pairs = list(zip(skills, data.responses.tolist(), strict=True))
+    skills = [data.skill_ids[code] for code in data.rows.skill]
+    pairs = list(zip(skills, data.rows.response.tolist(), strict=True))
     return {
         student: pairs[data.offsets[index] : data.offsets[index + 1]]
         for index, student in enumerate(data.student_ids)
@@ -73,12 +73,12 @@ def test_every_interaction_comes_back(rows: list[Row]) -> None:
     assert found == expected
     assert list(found) == list(expected)
     removed = data.manifest["filters"][0]
-    assert len(rows) == len(data.responses) + removed["rows_removed"]
+    assert len(rows) == len(data.rows.response) + removed["rows_removed"]
     assert len({row[0] for row in rows}) == len(data.student_ids) + removed["students_removed"]
     splits = data.manifest["splits"]
     parts = [splits["test"], *splits["folds"]]
     assert sum(part["students"] for part in parts) == len(data.student_ids)
-    assert sum(part["interactions"] for part in parts) == len(data.responses)
+    assert sum(part["interactions"] for part in parts) == len(data.rows.response)
 
 
 @settings(deadline=None, max_examples=20)

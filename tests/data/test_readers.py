@@ -339,8 +339,8 @@ def write_raw_assist2015(data: Dataset, folder: Path, out: Path) -> None:
         {
             "user_id": users[owner[shuffled]],
             "log_id": log_id[shuffled],
-            "sequence_id": skills[np.array(data.skill_ids).astype(int)[data.skills[shuffled]]],
-            "correct": data.responses[shuffled].astype(float),
+            "sequence_id": skills[np.array(data.skill_ids).astype(int)[data.rows.skill[shuffled]]],
+            "correct": data.rows.response[shuffled].astype(float),
             "moment": moment[lines],
         }
     ).sort("moment")

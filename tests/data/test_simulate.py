@@ -35,8 +35,8 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 def test_content_for_a_seed_is_fixed_for_ever(tmp_path: Path) -> None:
     """Integers only: the last bit of a true mastery may depend on the machine."""
     data = simulate(tmp_path / "out", students=10, skills=4, seed=1, true_mastery=False)
-    assert data.skills[:12].tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    assert data.responses[:12].tolist() == [1, 1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 1]
+    assert data.rows.skill[:12].tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    assert data.rows.response[:12].tolist() == [1, 1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 1]
 
 
 def test_shape_and_split(data: Dataset) -> None:
@@ -47,7 +47,7 @@ def test_shape_and_split(data: Dataset) -> None:
     assert abs(lengths.mean() - 40) < 2
     np.testing.assert_array_equal(data.folds, assign_folds(2000))
     starts = data.offsets[:-1]
-    order = np.arange(len(data.skills)) - np.repeat(starts, lengths)
+    order = np.arange(len(data.rows.skill)) - np.repeat(starts, lengths)
     np.testing.assert_array_equal(data.column("order"), order)
 
 
@@ -55,7 +55,7 @@ def test_answers_follow_the_true_mastery(data: Dataset) -> None:
     """The rate of right answers is guess + (1 - guess - slip) m, in every band of m."""
     parameters = data.manifest["options"]["skill_parameters"]
     guess, slip = (
-        np.array([parameters[skill][name] for skill in data.skill_ids])[data.skills]
+        np.array([parameters[skill][name] for skill in data.skill_ids])[data.rows.skill]
         for name in ("guess", "slip")
     )
     mastery = data.column("true_mastery")
@@ -65,14 +65,14 @@ def test_answers_follow_the_true_mastery(data: Dataset) -> None:
         rows = (chance >= 0.1 + 0.17 * band) & (chance < 0.27 + 0.17 * band)
         assert rows.sum() > 200
         error = 4 * np.sqrt(0.25 / rows.sum())
-        assert abs(data.responses[rows].mean() - chance[rows].mean()) < error
+        assert abs(data.rows.response[rows].mean() - chance[rows].mean()) < error
 
 
 def test_practice_gives_learning(data: Dataset) -> None:
     """Without forgetting each practice raises the mastery of that skill, and answers get better."""
     mastery = data.column("true_mastery").astype(float)
     student = np.repeat(np.arange(len(data.folds)), np.diff(data.offsets))
-    key = student * data.n_skills + data.skills
+    key = student * data.n_skills + data.rows.skill
     rows = np.argsort(key, kind="stable")
     again = key[rows][1:] == key[rows][:-1]
     assert again.sum() > 10_000
@@ -81,8 +81,8 @@ def test_practice_gives_learning(data: Dataset) -> None:
     attempt = np.arange(len(rows)) - np.maximum.accumulate(np.where(first, np.arange(len(rows)), 0))
     # Only runs that reach the twelfth attempt: the stop rule would favour the quick ones.
     long = np.isin(key[rows], key[rows][attempt == 11])
-    early = data.responses[rows][long & (attempt < 4)].mean()
-    late = data.responses[rows][long & (attempt >= 8) & (attempt < 12)].mean()
+    early = data.rows.response[rows][long & (attempt < 4)].mean()
+    late = data.rows.response[rows][long & (attempt >= 8) & (attempt < 12)].mean()
     assert late > early
 
 
@@ -91,7 +91,7 @@ def test_stop_rule(data: Dataset) -> None:
     streak = attempts = 0
     for row in range(data.offsets[200]):
         new_student = row in data.offsets
-        left = not new_student and row > 0 and data.skills[row] != data.skills[row - 1]
+        left = not new_student and row > 0 and data.rows.skill[row] != data.rows.skill[row - 1]
         if new_student:
             streak = attempts = 0
         elif streak == 3 or attempts == 12:
@@ -99,7 +99,7 @@ def test_stop_rule(data: Dataset) -> None:
             streak = attempts = 0
         else:
             assert not left
-        streak = streak + 1 if data.responses[row] else 0
+        streak = streak + 1 if data.rows.response[row] else 0
         attempts += 1
 
 
@@ -108,7 +108,7 @@ def test_forgetting_lowers_mastery_between_practices(tmp_path: Path) -> None:
     data = simulate(tmp_path / "out", students=200, skills=3, mean_length=60, forgetting=0.05)
     mastery = data.column("true_mastery").astype(float)
     student = np.repeat(np.arange(200), np.diff(data.offsets))
-    key = student * 3 + data.skills
+    key = student * 3 + data.rows.skill
     rows = np.argsort(key, kind="stable")
     again = key[rows][1:] == key[rows][:-1]
     away = np.diff(rows)[again] - 1
@@ -119,7 +119,9 @@ def test_forgetting_lowers_mastery_between_practices(tmp_path: Path) -> None:
 
 def test_abilities_differ(data: Dataset) -> None:
     """Some students are better than others beyond chance: something to know a student by."""
-    rates = np.add.reduceat(data.responses.astype(float), data.offsets[:-1]) / np.diff(data.offsets)
+    rates = np.add.reduceat(data.rows.response.astype(float), data.offsets[:-1]) / np.diff(
+        data.offsets
+    )
     lengths = np.diff(data.offsets)
     chance = np.mean(rates * (1 - rates) / lengths)
     assert rates.var() > 2 * chance

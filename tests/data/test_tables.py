@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gainakt.data.interactions import ORDER
 from gainakt.data.prepare import prepare
+from gainakt.data.rows import ORDER
 from gainakt.data.tables import LongTable, read_table
 from gainakt.errors import DataError
 
@@ -32,7 +32,7 @@ def histories(long: LongTable) -> dict[str, list[tuple[str, int]]]:
     data = long.dataset
     steps = [
         (data.skill_ids[code], int(answer))
-        for code, answer in zip(data.skills, data.responses, strict=True)
+        for code, answer in zip(data.rows.skill, data.rows.response, strict=True)
     ]
     return {
         student: steps[data.offsets[index] : data.offsets[index + 1]]

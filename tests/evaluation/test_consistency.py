@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gainakt.data.batches import Batch, Sequences, chunk_sequences
+from gainakt.data.batches import Batch
+from gainakt.data.sequences import Sequences, chunk_sequences
 from gainakt.evaluation.consistency import (
     StudentFigures,
     bootstrap_interval,

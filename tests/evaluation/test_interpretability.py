@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from gainakt.baselines.controls import all_mastery, make_controls
-from gainakt.data.batches import Batch, window_sequences
+from gainakt.data.batches import Batch
+from gainakt.data.sequences import copied, rows_of_pieces, window_sequences
 from gainakt.evaluation.agreement import Agreement
 from gainakt.evaluation.bootstrap import Estimate, StudentBootstrap
 from gainakt.evaluation.direction import flip_answers
 from gainakt.evaluation.faithfulness import decompose, delete_answers
 from gainakt.evaluation.interpretability import MEASURES
-from gainakt.evaluation.pieces import copied, rows_of_pieces
 from gainakt.evaluation.traces import next_answer_correlation, rank_correlation, trace_figures
 from gainakt.models import build_model
 from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput
@@ -164,12 +164,12 @@ def test_direction_of_a_model_in_which_every_second_answer_counts_against() -> N
 
 def test_flips_are_drawn_from_wrong_answers_without_repetition() -> None:
     sequences = sequences_of(*random_students([9, 30, 12, 3], SKILLS))
-    wrong = int((sequences.responses == 0).sum())
+    wrong = int((sequences.rows.response == 0).sum())
     drawn = flip_answers(Sum(1.0), sequences, CPU, flips=10, seed=0)
     assert len(drawn.student) == 10 < wrong
     everything = flip_answers(Sum(1.0), sequences, CPU, flips=10_000, seed=0)
     ends = np.cumsum(sequences.lengths) - 1
-    assert len(everything.student) == wrong - int((sequences.responses[ends] == 0).sum())
+    assert len(everything.student) == wrong - int((sequences.rows.response[ends] == 0).sum())
     assert everything.later_falls.sum() == 0
 
 
@@ -264,7 +264,7 @@ def test_pieces_are_copied_row_by_row() -> None:
     assert rows_of_pieces(sequences).tolist() == [3, 4, 0, 1, 2, 3, 4]
     kept = copied(sequences, np.array([0, 1, 1, 0, 1, 1, 1], bool))
     assert kept.lengths.tolist() == [1, 2, 2] and kept.starts.tolist() == [0, 1, 3]
-    assert kept.skills.tolist() == [1, 0, 2, 3, 1]
+    assert kept.rows.skill.tolist() == [1, 0, 2, 3, 1]
 
 
 # --- stability, correlation, spread --------------------------------------------------------------
@@ -316,7 +316,9 @@ def test_controls_by_hand() -> None:
     # training: skill 0 never right in 2 answers, half of all right, two pseudo-answers
     start = (0 + 2 * 0.5) / 4
     assert success.start is not None and success.start[0] == pytest.approx(start)
-    assert success.mastery[8] == pytest.approx((0 + data.responses[[4, 6]].sum() + 2 * start) / 4)
+    assert success.mastery[8] == pytest.approx(
+        (0 + data.rows.response[[4, 6]].sum() + 2 * start) / 4
+    )
     for name in ("success_rate", "bkt"):
         control = controls[name]
         assert control.start is not None and control.after is not None

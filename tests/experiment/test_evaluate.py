@@ -40,8 +40,8 @@ def answers_but_the_first(data: Dataset, split: str) -> list[tuple[str, int, str
         (
             data.student_ids[student],
             int(row - data.offsets[student]),
-            data.skill_ids[data.skills[row]],
-            int(data.responses[row]),
+            data.skill_ids[data.rows.skill[row]],
+            int(data.rows.response[row]),
         )
         for student in data.students(split, 0)
         for row in range(data.offsets[student] + 1, data.offsets[student + 1])
@@ -97,7 +97,9 @@ def test_it_evaluates_test_students_by_the_best_checkpoint(
     lengths = np.diff(data.offsets)
     student = next(s for s in data.students("test") if 5 <= lengths[s] <= SEQ_LEN)
     rows = slice(data.offsets[student], data.offsets[student + 1])
-    steps = list(zip(data.skills[rows].tolist(), data.responses[rows].tolist(), strict=True))
+    steps = list(
+        zip(data.rows.skill[rows].tolist(), data.rows.response[rows].tolist(), strict=True)
+    )
     model = load_checkpoint(run_copy / "model_best.safetensors").model()
     with torch.no_grad():
         output = model(batch_of(steps))
@@ -201,8 +203,8 @@ def test_skills_are_matched_by_name_not_by_place(write_students: Callable[..., P
     steps = [("k04", 1), ("k02", 0), ("k04", 1)]
     data = load_dataset(write_students({"s": (-1, steps)}))
     coded = with_skills_of(data, ("k01", "k02", "k03", "k04"))
-    assert data.skills.tolist() == [1, 0, 1]
-    assert coded.skills.tolist() == [3, 1, 3]
+    assert data.rows.skill.tolist() == [1, 0, 1]
+    assert coded.rows.skill.tolist() == [3, 1, 3]
     assert coded.skill_ids == ("k01", "k02", "k03", "k04")
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from gainakt.data.batches import chunk_sequences
+from gainakt.data.sequences import chunk_sequences
 from gainakt.errors import GainaktError
 from gainakt.evaluation.explanation import explain_prediction
 from gainakt.evaluation.readout import read_out
@@ -33,10 +33,10 @@ def test_an_explanation_is_that_of_the_prediction() -> None:
     readout = read_out(model, chunk_sequences(data, np.arange(2), 64), CPU)
     for student, first in ((0, 0), (1, 8)):
         for step in (1, 4, 7):
-            asked = int(data.skills[first + step])
+            asked = int(data.rows.skill[first + step])
             e = explain_prediction(model, data, student, step, asked, 64, 20, CPU)
             assert e.logit == pytest.approx(float(readout.logit[first + step - 1]), abs=1e-5)
-            assert e.right == bool(data.responses[first + step])
+            assert e.right == bool(data.rows.response[first + step])
             assert [a.step for a in e.past] == list(range(step))
             assert e.prior is not None
             total = e.prior + sum(a.contribution or 0.0 for a in e.past)
@@ -47,7 +47,7 @@ def test_an_explanation_is_that_of_the_prediction() -> None:
 def test_another_skill_and_the_time_after_the_last_answer() -> None:
     data = dataset_of([8], n_skills=3)
     model = build_model(small_config("gainsum"), 3).eval()
-    other = (int(data.skills[4]) + 1) % 3
+    other = (int(data.rows.skill[4]) + 1) % 3
     e = explain_prediction(model, data, 0, 4, other, 64, 20, CPU)
     assert e.right is None and e.skill == data.skill_ids[other]
     later = explain_prediction(model, data, 0, 8, other, 64, 20, CPU)

@@ -116,8 +116,8 @@ def test_it_predicts_every_student_as_evaluate_does(
     assert table.schema == PREDICTIONS
     assert values["predictions"] == str(out)
     assert values["students"] == 60 == len(set(table["student"].to_pylist()))
-    assert values["interactions"] == len(data.skills)
-    assert values["targets"] == len(data.skills) - 60 == len(table)
+    assert values["interactions"] == len(data.rows.skill)
+    assert values["targets"] == len(data.rows.skill) - 60 == len(table)
     assert values["interactions_per_second"] > 0
     assert values["same_data_as_training"] is True
     gainakt("evaluate", run_copy, "--split", "test")
@@ -274,6 +274,6 @@ def test_memory_does_not_grow_with_the_students(tmp_path: Path) -> None:
             cwd=Path(protocol.__file__).parents[2],
         )
         targets, peak = map(int, done.stdout.split())
-        assert targets == len(data.skills) - students
+        assert targets == len(data.rows.skill) - students
         peaks[students] = peak / 1024
     assert peaks[8_000] - peaks[1_000] < 15, peaks

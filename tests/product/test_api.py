@@ -179,7 +179,7 @@ def test_a_loaded_data_set_stands_for_its_folder(
     settings = {**SMALL, "epochs": 2}
     again = gainakt.train(load_config(None, settings), dataset, out=tmp_path, quiet=True)
     assert again.metrics.equals(run.metrics)
-    changed = replace(dataset, responses=1 - dataset.responses)
+    changed = replace(dataset, responses=1 - dataset.rows.response)
     with pytest.raises(DataError, match="its responses differ"):
         gainakt.train(None, changed, out=tmp_path, quiet=True, **settings)
 

@@ -82,7 +82,7 @@ def history(tiny_data: Path) -> tuple[pl.DataFrame, Answers]:
     """Students and skills of 24 simulated students as X, their answers as y; 24 each at most."""
     data = load_dataset(tiny_data)
     students = np.repeat(np.arange(len(data.student_ids)), np.diff(data.offsets))
-    table = pl.DataFrame({"student": students, "skill": data.skills, "y": data.responses})
+    table = pl.DataFrame({"student": students, "skill": data.rows.skill, "y": data.rows.response})
     table = table.group_by("student", maintain_order=True).head(24).filter(pl.col("student") < 24)
     return table.drop("y"), table.get_column("y").to_numpy()
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gainakt.data.batches import context_start
+from gainakt.data.sequences import context_start
 from gainakt.errors import DataError, GainaktError
 from gainakt.models.interface import RecomputedState
 from gainakt.session import Session

@@ -301,7 +301,7 @@ def test_a_saved_model_is_the_same_model(model: str, tmp_path: Path) -> None:
     assert names == {"config.json", "model.safetensors", "README.md"}
     again = package.Tracer.from_pretrained(tmp_path / "model", device="cpu")
     assert again.predict(TABLE).equals(tracer.predict(TABLE))
-    assert again.skills == tracer.skills and again.about == about
+    assert again.rows.skill == tracer.skills and again.about == about
     content = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
     assert content["model_type"] == model and content["skill_ids"] == list(tracer.skills)
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")

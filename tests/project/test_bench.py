@@ -190,9 +190,9 @@ def test_simulated_students_are_the_same_through_pykts_files(tmp_path: Path) -> 
         there = place[str(at)]
         assert data.folds[there] == simulated.folds[at]
         rows, before = (slice(*s.offsets[i : i + 2]) for s, i in ((data, there), (simulated, at)))
-        assert data.responses[rows].tolist() == simulated.responses[before].tolist()
-        names = [int(data.skill_ids[code]) for code in data.skills[rows]]
-        assert names == simulated.skills[before].tolist()
+        assert data.rows.response[rows].tolist() == simulated.rows.response[before].tolist()
+        names = [int(data.skill_ids[code]) for code in data.rows.skill[rows]]
+        assert names == simulated.rows.skill[before].tolist()
 
 
 def test_operations_and_bytes_of_an_operator_are_counted() -> None:

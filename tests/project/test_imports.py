@@ -97,8 +97,9 @@ def test_no_import_points_against_the_stream() -> None:
 @pytest.mark.parametrize(
     ("module", "source", "wrong"),
     [
-        ("models.attention", "from gainakt.data.batches import Batch", False),
-        ("models.attention", "from gainakt.training import loop", True),
+        ("models.attention", "from gainakt.data.batches import Batch", False)(
+            "models.attention", "from gainakt.training import loop", True
+        ),
         ("data.batches", "def f():\n    import gainakt.models.attention", True),
         ("config", "from gainakt import data", True),
         ("serve.app", "from gainakt.report.page import render", True),

@@ -34,8 +34,8 @@ def histories(dataset: Dataset) -> list[tuple[str, list[str], list[str], int]]:
     return [
         (
             student,
-            [dataset.skill_ids[code] for code in dataset.skills[begin:end]],
-            [str(answer) for answer in dataset.responses[begin:end]],
+            [dataset.skill_ids[code] for code in dataset.rows.skill[begin:end]],
+            [str(answer) for answer in dataset.rows.response[begin:end]],
             int(dataset.folds[index]),
         )
         for index, (student, begin, end) in enumerate(

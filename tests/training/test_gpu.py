@@ -144,7 +144,7 @@ def test_a_readout_waits_once() -> None:
 def test_soft_answers_are_learnt_on_the_gpu_too() -> None:
     config = CONFIGS["gainsum"]
     trainer = trainer_of(config, recorded=True)
-    trainer.training = replace(TRAINING, soft_answers=TRAINING.responses * 0.5 + 0.25)
+    trainer.training = replace(TRAINING, soft_answers=TRAINING.rows.response * 0.5 + 0.25)
     trainer.run(Silent())
     assert trainer.packed is not None
     assert trainer.packed.columns.targets.dtype.is_floating_point

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from gainakt.data.interactions import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT
+from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT
 from gainakt.data.sources import ROW, Reader, Reading, fingerprint, unroll
 from gainakt.data.validation import check_rows
 from gainakt.errors import DataError

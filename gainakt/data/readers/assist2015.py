@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from gainakt.data.interactions import CORRECT, ORDER, SKILL, STUDENT
+from gainakt.data.rows import CORRECT, ORDER, SKILL, STUDENT
 from gainakt.data.sources import Filter, Reader, Reading, fingerprint, read_csv
 from gainakt.data.validation import check_rows, parse_times
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from gainakt.data.interactions import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP
+from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP
 from gainakt.data.sources import (
     ROW,
     Reader,

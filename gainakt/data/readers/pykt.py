@@ -7,16 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from gainakt.data.interactions import (
-    CORRECT,
-    FOLD,
-    ORDER,
-    QUESTION,
-    SKILL,
-    STUDENT,
-    TEST_FOLD,
-    TIMESTAMP,
-)
+from gainakt.data.interactions import TEST_FOLD
+from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP
 from gainakt.data.sources import (
     FILE,
     ITEM,
