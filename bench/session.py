@@ -31,6 +31,7 @@ from gainakt.config import load_config
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.data.rows import ORDER
 from gainakt.data.sequences import context_start
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.models import build_model
 from gainakt.models.interface import RecomputedState
 from gainakt.record.checkpoint import Checkpoint
@@ -73,9 +74,9 @@ def measure(act: Callable[[int], object], steps: int) -> Times:
 def untrained(config_name: str, n_skills: int) -> Tracer:
     """A tracer with initial weights: they take as long as trained ones."""
     config = load_config(config_name, {"devices": "cpu"})
-    weights = build_model(config, n_skills).state_dict()
-    skills = tuple(f"k{skill}" for skill in range(n_skills))
-    return Tracer(Checkpoint(config, skills, 0, weights), device="cpu")
+    vocabulary = Vocabulary(tuple(f"k{skill}" for skill in range(n_skills)))
+    weights = build_model(config, vocabulary).state_dict()
+    return Tracer(Checkpoint(config, vocabulary, 0, weights), device="cpu")
 
 
 def one_round(tracer: Tracer, steps: int, seed: int) -> dict[str, Times]:

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gainakt.config import FILLED_BY_RUN, Config, load_config, overridden
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.errors import ConfigError, DataError, GainaktError
@@ -150,13 +148,12 @@ def _folder_of(data: str | Path | Dataset | None) -> Path | None:
     if not isinstance(data, Dataset):
         return None if data is None else Path(data)
     stored = load_dataset(data.path)
-    columns = ("student_ids", "skill_ids", "skills", "responses", "offsets", "folds")
-    for name in columns:
-        if not np.array_equal(getattr(stored, name), getattr(data, name)):
-            raise DataError(
-                f"data set {data.name!r} is not what lies in {data.path}: its {name} differ; a run "
-                "can be repeated only from data in a folder, which `gainakt prepare` makes"
-            )
+    differing = stored.differences(data)
+    if differing:
+        raise DataError(
+            f"data set {data.name!r} is not what lies in {data.path}: its {differing[0]} differ; a "
+            "run can be repeated only from data in a folder, which `gainakt prepare` makes"
+        )
     return data.path
 
 

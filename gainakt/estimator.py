@@ -14,10 +14,13 @@ from gainakt.data.estimator_input import answers_of, as_table, group_of_student,
 from gainakt.data.interactions import Dataset, skill_order
 from gainakt.data.splits import MIN_INTERACTIONS
 from gainakt.data.tables import LongTable, read_table
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import ConfigError, DataError
+from gainakt.evaluation.beginners import first_answers
 from gainakt.evaluation.metrics import auc
-from gainakt.evaluation.protocol import with_skills_of
-from gainakt.evaluation.questions import first_answers, predict_rows
+from gainakt.evaluation.predictor import Predictor
+from gainakt.evaluation.protocol import coded
+from gainakt.evaluation.readout import probability_of
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.recorder import BestEpoch
 from gainakt.experiment.run import check_trainable, make_trainer
@@ -169,11 +172,11 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         table = self._answered(X, y)
         folds = self._folds(table, groups, config.runtime.seed)
         skills = skill_order([*table.dataset.skill_ids, *map(spell, self.skills or ())])
-        dataset = with_skills_of(replace(table.dataset, folds=folds), tuple(skills))
+        dataset = coded(replace(table.dataset, folds=folds), Vocabulary(tuple(skills)))
         self._check_enough(dataset, config)
         with machine_on_loan(), RunConsole(quiet=not self.verbose) as console:
             trainer = make_trainer(config, dataset, prepare_machine(*config.machine))
-            best = BestEpoch(dataset.skill_ids, console)
+            best = BestEpoch(console)
             trainer.run(best)
         assert best.checkpoint is not None
         self.classes_ = np.array([0, 1])
@@ -222,7 +225,7 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"{len(answers)} rows have an earlier answer of their student and are scored; AUC "
                 "needs right and wrong ones among them"
             )
-        return auc(answers, logits[scored])
+        return auc(answers, probability_of(logits[scored]))
 
     def tracer(self) -> Tracer:
         """Return the model as `gainakt.load` does: mastery, explanations, and single students."""
@@ -307,27 +310,20 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         hardware = Hardware(devices=self.device, threads=_plain(self.threads))
         config = checkpoint.config.model_copy(update={"hardware": hardware})
         try:
-            dataset = with_skills_of(table.dataset, checkpoint.skill_ids)
+            dataset = coded(table.dataset, checkpoint.vocabulary)
         except DataError as error:
             raise DataError(f"{error}, or were named in the parameter `skills`") from None
         with machine_on_loan():
             device = prepare_machine(*config.machine)
-            return predict_rows(
-                checkpoint.model().to(device),
-                dataset,
-                table.answered,
-                config.model.seq_len,
-                config.evaluation.window_stride,
-                device,
-            )
+            return Predictor.of(checkpoint.model(), config, device).rows(dataset, table.answered)
 
     def _right(self, table: LongTable, logits: Floats) -> Floats:
         """Return the probability (n,) of a right answer by row of X."""
-        code = {skill: i for i, skill in enumerate(self.checkpoint_.skill_ids)}
+        code = {skill: i for i, skill in enumerate(self.checkpoint_.vocabulary.skills)}
         of_table = self.first_answers_[[code[skill] for skill in table.dataset.skill_ids]]
         right = np.empty(len(logits))
         right[table.rows] = np.where(
-            np.isnan(logits), of_table[table.dataset.rows.skill], 1 / (1 + np.exp(-logits))
+            np.isnan(logits), of_table[table.dataset.rows.skill], probability_of(logits)
         )
         return right
 

@@ -2,88 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gainakt.config import Config
+from gainakt.data.rows import UNKNOWN, Rows
+from gainakt.data.tables import plain_id
+from gainakt.data.vocabulary import Vocabulary, known_id
 from gainakt.errors import DataError, GainaktError
-from gainakt.experiment.explain import known_id
-from gainakt.models import KnowledgeTracer
-from gainakt.models.rolling import RollingState
+from gainakt.evaluation.predictor import Predictor
 
 
-class KnownSkills:
-    """The skills of a model in code order, found by id."""
+@dataclass(frozen=True)
+class Answer:
+    """A student's answer to one question.
 
-    def __init__(self, ids: tuple[str, ...]) -> None:
-        self.ids = ids
-        self._codes = {skill: code for code, skill in enumerate(ids)}
+    skill: id of the skill, or a list of ids where the question has several. right: 1 or True, 0 or
+    False. question: id, None where questions are not told apart. time: milliseconds since 1970.
+    """
 
-    def __contains__(self, skill: object) -> bool:
-        return skill in self._codes
-
-    def code(self, skill: object) -> int:
-        """Return the code of a skill, spelt as text or as a number.
-
-        Raises:
-            DataError: the model does not know it.
-        """
-        name = str(skill)
-        if name in self._codes:
-            return self._codes[name]
-        return known_id("skill", name, self.ids, "the model", "tracer.skills")
+    skill: object
+    right: object
+    question: object = None
+    time: int | None = None
 
 
 class Session:
     """One student, one answer at a time: what the model knows is kept, not computed again.
 
     It says at every step what `Tracer.predict` and `Tracer.mastery` say of a table with the same
-    answers, up to rounding. An answer costs the same however long the history is.
+    answers, up to rounding. An answer costs the same however long the history is. Several threads
+    may use one session: each call is carried out whole. `copy.copy` gives a session that goes on by
+    itself. A session holds the model and is not to be pickled: keep the student's answers, and hand
+    them to `Tracer.session` where it is to go on.
+
+    Args:
+        predictor: what reads the answers.
+        model_name: for messages.
+        first_answers: (K,), the share of right answers among students' first to each skill, which
+            is what is expected before the first answer; None where it is not known.
     """
 
-    def __init__(self, model: KnowledgeTracer, config: Config, skills: KnownSkills) -> None:
-        self.skills = skills
-        self.model_name = config.experiment.model
-        self.state = RollingState(model, config.model.seq_len, config.evaluation.window_stride)
+    def __init__(
+        self,
+        predictor: Predictor,
+        model_name: str,
+        first_answers: Sequence[float] | None = None,
+    ) -> None:
+        self.vocabulary: Vocabulary = predictor.vocabulary
+        self.model_name = model_name
+        self.first_answers = first_answers
+        self.answers = 0
+        self.state = predictor.student()
+        self._turn = threading.RLock()
 
     def __len__(self) -> int:
-        return self.state.count
+        return self.answers
 
-    @torch.inference_mode()
-    def observe(self, skill: object, correct: object) -> None:
-        """Take in the student's next answer: 1 or True for right, 0 or False for wrong.
+    def __copy__(self) -> Session:
+        copied = object.__new__(Session)
+        with self._turn:
+            copied.__dict__ |= self.__dict__
+            copied.state = copy.copy(self.state)
+        copied._turn = threading.RLock()
+        return copied
 
-        A question with several skills is observed as one answer for each of them.
+    def __deepcopy__(self, memo: dict[int, Any]) -> Session:
+        return copy.copy(self)  # the model is shared: nothing changes it
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a session holds the whole model and cannot be pickled; keep the student's answers and "
+            "make it anew with tracer.session(answers)"
+        )
+
+    def observe(self, answer: object, right: object = None) -> None:
+        """Take in the student's next answer.
+
+        Args:
+            answer: an `Answer`; or the skill's id (a list of ids for a question with several
+                skills), with `right`.
+            right: 1 or True for a right answer, 0 or False for a wrong one.
 
         Raises:
-            DataError: the skill is unknown to the model, or the answer is neither 0 nor 1.
+            DataError: a skill is unknown to the model, or the answer is neither 0 nor 1.
         """
-        code = self.skills.code(skill)
-        if not isinstance(correct, int | float | np.number | np.bool_) or correct not in (0, 1):
-            raise DataError(f"the answer is {correct!r}; only 0 and 1 are allowed")
-        self.state.observe(code, int(correct == 1))
+        self.extend([answer if isinstance(answer, Answer) else Answer(answer, right)])
+
+    @torch.inference_mode()
+    def extend(self, answers: Iterable[Answer]) -> None:
+        """Take in several answers, in order of time; none is taken in where one is refused."""
+        with self._turn:
+            taken = [self._rows(a, number) for number, a in enumerate(answers, self.answers)]
+            if taken:
+                self.state.extend(Rows.join(taken))
+                self.answers += len(taken)
 
     def predict(self, skill: object) -> float:
         """Return the probability of a right answer if `skill` were asked next.
 
+        Before the first answer it is what students' first answers were like in training.
+
         Raises:
-            DataError: the skill is unknown to the model, or there is no answer yet.
+            DataError: the skill is unknown to the model.
         """
-        return float(self._probabilities([self.skills.code(skill)])[0])
+        return float(self._probabilities([self._code(skill)])[0])
 
     def predict_many(self, skills: Sequence[object] | None = None) -> dict[str, float]:
         """Return skill -> probability of a right answer if it were asked next; all by default.
 
         Raises:
-            DataError: a skill is unknown to the model, or there is no answer yet.
+            DataError: a skill is unknown to the model.
         """
-        names = self.skills.ids if skills is None else [str(skill) for skill in skills]
-        codes = [self.skills.code(name) for name in names]
-        found = self._probabilities(codes).tolist() if codes else []
-        return dict(zip(names, found, strict=True))
+        known = self.vocabulary.skills
+        codes = range(len(known)) if skills is None else map(self._code, skills)
+        asked = list(codes)
+        found = self._probabilities(asked).tolist() if asked else []
+        return {known[code]: p for code, p in zip(asked, found, strict=True)}
 
     def mastery(self) -> dict[str, float]:
         """Return skill -> mastery now, for every skill.
@@ -92,13 +133,15 @@ class Session:
             DataError: there is no answer yet.
             GainaktError: the model has no mastery.
         """
-        return dict(zip(self.skills.ids, self.mastery_vector().tolist(), strict=True))
+        return dict(zip(self.vocabulary.skills, self.mastery_vector().tolist(), strict=True))
 
     @torch.inference_mode()
     def mastery_vector(self) -> Tensor:
         """Return the mastery (K,) now, in the order of `Tracer.skills`; see `mastery`."""
-        self._need_an_answer()
-        mastery = self.state.mastery()
+        with self._turn:
+            if not self.answers:
+                raise DataError("there is no answer yet; mastery is told from answers")
+            mastery = self.state.mastery()
         if mastery is None:
             raise GainaktError(
                 f"the model {self.model_name} has no mastery; predict gives "
@@ -108,11 +151,40 @@ class Session:
 
     @torch.inference_mode()
     def _probabilities(self, codes: list[int]) -> Tensor:
-        self._need_an_answer()
-        return self.state.logits(codes).double().sigmoid()
-
-    def _need_an_answer(self) -> None:
-        if not len(self):
+        with self._turn:
+            if self.answers:
+                return self.state.logits(codes).double().sigmoid()
+        if self.first_answers is None:
             raise DataError(
-                "there is no answer yet; a prediction is made from the answers before it"
+                "there is no answer yet, and this model does not say what to expect of a student's "
+                "first: it was trained by an earlier version of GainAKT"
             )
+        return torch.tensor([self.first_answers[code] for code in codes], dtype=torch.float64)
+
+    def _code(self, skill: object) -> int:
+        name = plain_id(skill)
+        code = self.vocabulary.skill_code(name)
+        if code is None:
+            return known_id("skill", name, self.vocabulary.skills, "the model", "tracer.skills")
+        return code
+
+    def _rows(self, answer: Answer, number: int) -> Rows:
+        """The rows of one answer: one for each of its skills."""
+        right = answer.right
+        if not isinstance(right, int | float | np.number | np.bool_) or right not in (0, 1):
+            raise DataError(f"the answer is {right!r}; only 0 and 1 are allowed")
+        several = isinstance(answer.skill, list | tuple | set | frozenset)
+        skills = answer.skill if several else [answer.skill]
+        codes = list(dict.fromkeys(map(self._code, skills)))  # type: ignore[call-overload]
+        if not codes:
+            raise DataError("the answer names no skill")
+        asked = answer.question
+        question = UNKNOWN if asked is None else self.vocabulary.question_code(plain_id(asked))
+        n = len(codes)
+        return Rows(
+            skill=np.array(codes, np.int32),
+            response=np.full(n, int(right == 1), np.int8),
+            order=np.full(n, number, np.int32),
+            question=np.full(n, question, np.int32),
+            time=np.full(n, answer.time or 0, np.int64),
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +14,19 @@ import torch
 
 from gainakt.config import Config, load_config
 from gainakt.data.rows import SKILL, STUDENT
-from gainakt.data.tables import TABLE, LongTable, read_table
+from gainakt.data.tables import TABLE, LongTable, plain_id, read_table
+from gainakt.data.vocabulary import known_id
 from gainakt.errors import DataError, ExperimentError
-from gainakt.evaluation.explanation import ExplainedPrediction
-from gainakt.evaluation.protocol import with_skills_of
-from gainakt.evaluation.scoring import predict_answers
-from gainakt.experiment.explain import explain_answer, known_id
+from gainakt.evaluation.explanation import ExplainedPrediction, explain_answer
+from gainakt.evaluation.predictor import Predictor
+from gainakt.evaluation.protocol import coded
+from gainakt.evaluation.readout import probability_of
 from gainakt.html import html_table
-from gainakt.machine import precision, select_device
+from gainakt.machine import select_device
 from gainakt.record import pretrained
 from gainakt.record.checkpoint import Checkpoint, load_checkpoint
 from gainakt.record.folder import RunFolder
-from gainakt.session import KnownSkills, Session
+from gainakt.session import Answer, Session
 
 Unknown = Literal["raise", "skip"]
 
@@ -89,8 +90,7 @@ class Tracer:
         device: str = "auto",
     ) -> None:
         self.checkpoint = checkpoint
-        self.skills: tuple[str, ...] = checkpoint.skill_ids
-        self._known = KnownSkills(self.skills)
+        self.skills: tuple[str, ...] = checkpoint.vocabulary.skills
         self.exact = exact
         self.device = select_device(load_config(None, {"devices": device}).hardware.devices)
         self.config: Config = checkpoint.config
@@ -99,7 +99,7 @@ class Tracer:
             model = model.double()
             runtime = self.config.runtime.model_copy(update={"use_amp": False})
             self.config = self.config.model_copy(update={"runtime": runtime})
-        self.model = model.requires_grad_(False)
+        self.predictor = Predictor.of(model.requires_grad_(False), self.config, self.device)
         self._about = dict(about or {})
         self._run = run
 
@@ -142,15 +142,7 @@ class Tracer:
         """
         name = "probability"
         long = self._read(table, unknown, columns, new=name)
-        logits = predict_answers(
-            self.model,
-            long.dataset,
-            self.config.model.seq_len,
-            self.config.evaluation.window_stride,
-            self.device,
-            precision(self.config.number_format, self.device),
-        )
-        return long.with_column(name, torch.from_numpy(logits).sigmoid().numpy())
+        return long.with_column(name, probability_of(self.predictor.answers(long.dataset)))
 
     @torch.inference_mode()
     def mastery(self, table: Any, *, unknown: Unknown = "raise", **columns: Unpack[Columns]) -> Any:
@@ -166,7 +158,8 @@ class Tracer:
         data, values = long.dataset, []
         for begin, end in zip(data.offsets[:-1], data.offsets[1:], strict=True):
             session = self.session()
-            session.state.extend(data.rows.skill[begin:end], data.rows.response[begin:end])
+            session.state.extend(data.rows.take(slice(begin, end)))
+            session.answers = int(end - begin)
             values.append(session.mastery_vector().cpu().numpy())
         return long.per_student("mastery", np.stack(values).astype(np.float64), self.skills)
 
@@ -197,13 +190,19 @@ class Tracer:
         long = self._read(table, unknown, columns or {})
         data = long.dataset
         listed = f"the column {long.names[STUDENT]!r}"
-        number = known_id("student", str(student), data.student_ids, TABLE, listed)
-        code = None if skill is None else self._known.code(skill)
-        return explain_answer(self.model, self.config, data, number, step, code, self.device)
+        number = known_id("student", plain_id(student), data.student_ids, TABLE, listed)
+        code = None
+        if skill is not None:
+            code = known_id("skill", plain_id(skill), self.skills, "the model", "tracer.skills")
+        return explain_answer(self.predictor, data, number, step, code)
 
-    def session(self) -> Session:
-        """Return a new student without answers, to be observed one answer at a time."""
-        return Session(self.model, self.config, self._known)
+    def session(self, answers: Iterable[Answer] = ()) -> Session:
+        """Return a student, without answers or with those given, to be observed one by one."""
+        session = Session(
+            self.predictor, self.config.experiment.model, self.checkpoint.first_answers
+        )
+        session.extend(answers)
+        return session
 
     def _read(
         self, table: Any, unknown: Unknown, columns: Columns, new: str | None = None
@@ -215,7 +214,8 @@ class Tracer:
         if new is not None:
             long.refuse_column(new)
         data = long.dataset
-        strange = [code for code, skill in enumerate(data.skill_ids) if skill not in self._known]
+        known = self.predictor.vocabulary
+        strange = [c for c, skill in enumerate(data.skill_ids) if known.skill_code(skill) is None]
         if strange:
             left_out = np.isin(data.rows.skill, strange)
             found = (
@@ -230,7 +230,8 @@ class Tracer:
                 )
             warnings.warn(f"{found}; they are left out", UserWarning, stacklevel=3)
             long = long.keep(~left_out)
-        return replace(long, dataset=with_skills_of(long.dataset, self.skills))
+            long = replace(long, dataset=long.dataset.with_used_skills())
+        return replace(long, dataset=coded(long.dataset, known))
 
     def __repr__(self) -> str:
         data = f" trained on {self._about['data']}" if "data" in self._about else ""

@@ -11,13 +11,15 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from gainakt.config import MODEL_PARAMETERS, Config, load_config
+from gainakt.config import MODELS, Config, load_config
 from gainakt.data.batches import Batch, make_batch
 from gainakt.data.rows import Rows
 from gainakt.data.sequences import Sequences, whole_histories
 from gainakt.data.tables import MemoryDataset
 from gainakt.data.vocabulary import Vocabulary
+from gainakt.evaluation.predictor import Predictor, Reading
 from gainakt.models import build_model
+from gainakt.models.interface import KnowledgeTracer
 from gainakt.record.checkpoint import Checkpoint
 from gainakt.tracer import Tracer
 
@@ -38,6 +40,16 @@ def sequences_of(*students: Steps, orders: Sequence[Sequence[int]] | None = None
         order=np.array([order for question in questions for order in question], dtype=np.int32),
     )
     return whole_histories(rows, lengths)
+
+
+def vocabulary_of(n_skills: int) -> Vocabulary:
+    """The skills k0, k1, ..."""
+    return Vocabulary(tuple(f"k{skill}" for skill in range(n_skills)))
+
+
+def predictor_of(model: KnowledgeTracer, seq_len: int = 64, stride: int = 20) -> Predictor:
+    """A predictor on the CPU."""
+    return Predictor(model, Reading(seq_len, stride), torch.device("cpu"))
 
 
 def batch_of(*students: Steps, orders: Sequence[Sequence[int]] | None = None) -> Batch:
@@ -86,7 +98,7 @@ _NEEDS_MASTERY = (
 
 def small_config(model: str = "gainakt2exp", **overrides: Any) -> Config:
     """A configuration of a tiny model; objectives on outputs that it lacks are off."""
-    parameters = MODEL_PARAMETERS[model]
+    parameters = MODELS[model].parameters
     chosen: dict[str, Any] = {"model": model}
     chosen |= {name: value for name, value in _SMALL.items() if name in parameters.model_fields}
     if "mastery" not in parameters.outputs:
@@ -131,10 +143,9 @@ def small_tracer(
     generator = torch.Generator().manual_seed(1)
     weights = {
         name: weight + 0.3 * torch.randn(weight.shape, generator=generator)
-        for name, weight in build_model(config, n_skills).state_dict().items()
+        for name, weight in build_model(config, vocabulary_of(n_skills)).state_dict().items()
     }
-    skills = tuple(f"k{skill}" for skill in range(n_skills))
-    checkpoint = Checkpoint(config, skills, 3, weights)
+    checkpoint = Checkpoint(config, vocabulary_of(n_skills), 3, weights)
     return Tracer(checkpoint, about=about, exact=exact, device="cpu")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -24,17 +24,13 @@ def prepare(
     list_readers: Annotated[
         bool, Parameter(name="--list", negative=(), help="List the readers and what they take.")
     ] = False,
-    student: Annotated[str | None, Parameter(help="generic: column of the student.")] = None,
-    skill: Annotated[str | None, Parameter(help="generic: column of the skill.")] = None,
-    correct: Annotated[str | None, Parameter(help="generic: column of the answer.")] = None,
-    order: Annotated[str | None, Parameter(help="generic: column to order by.")] = None,
-    timestamp: Annotated[str | None, Parameter(help="generic: column of the time.")] = None,
-    question: Annotated[str | None, Parameter(help="generic: column of the question.")] = None,
-    fold: Annotated[str | None, Parameter(help="generic: column of the fold.")] = None,
-    sep: Annotated[str | None, Parameter(help="generic: separator of the CSV.")] = None,
-    lines: Annotated[str | None, Parameter(help="akt_lines: lines a student, 3 or 4.")] = None,
+    split: Annotated[
+        Literal["pykt", "hash"],
+        Parameter(help="How to split students where the source has no folds."),
+    ] = "pykt",
     quiet: Quiet = False,
     as_json: Json = False,
+    **options: Annotated[str, Parameter(help="What the reader takes besides; see --list.")],
 ) -> int:
     """Prepare raw data: `gainakt prepare pykt data/assist2015 --out data/as2015`.
 
@@ -51,25 +47,15 @@ def prepare(
     if list_readers:
         for key, known in READERS.items():
             print(f"{key:12} {known.source}")
+            for option, meaning in known.options.items():
+                print(f"{'':14}--{option.replace('_', '-'):13} {meaning}")
         return 0
     for label, value in (("READER", reader), ("SOURCE", source), ("--out DIR", out)):
         if value is None:
             raise GainaktError(f"prepare needs {label}; see gainakt prepare --help")
-    options = {
-        "student": student,
-        "skill": skill,
-        "correct": correct,
-        "order": order,
-        "timestamp": timestamp,
-        "question": question,
-        "fold": fold,
-        "sep": sep,
-        "lines": lines,
-    }
     assert reader is not None and source is not None and out is not None
-    dataset = prepare_data(
-        reader, source, out, name=name, **{k: v for k, v in options.items() if v is not None}
-    )
+    given = {option.replace("-", "_"): value for option, value in options.items()}
+    dataset = prepare_data(reader, source, out, name=name, split=split, **given)
     return _say_dataset(dataset.path, dataset.manifest, quiet, as_json)
 
 
@@ -107,6 +93,8 @@ def _say_dataset(path: Path, manifest: dict[str, Any], quiet: bool, as_json: boo
                 f"left out by {entry['name']}: {entry['rows_removed']:,} rows, "
                 f"{entry['students_removed']:,} students ({entry['reason']})"
             )
+        for note in manifest.get("notes", []):
+            print(f"note: {note['count']:,} {note['text']}")
         folds = ", ".join(f"{fold['students']:,}" for fold in manifest["splits"]["folds"])
         print(f"folds of {folds} students; test: {manifest['splits']['test']['students']:,}")
     print(f"prepared in {path}")

@@ -31,7 +31,7 @@ from gainakt.config.load import (
     parse_config,
 )
 from gainakt.config.models import (
-    MODEL_PARAMETERS,
+    MODELS,
     DKTParameters,
     GainAKT2ExpParameters,
     GainSumParameters,
@@ -41,7 +41,7 @@ from gainakt.config.models import (
 __all__ = [
     "FILLED_BY_RUN",
     "GROUPS",
-    "MODEL_PARAMETERS",
+    "MODELS",
     "NOT_HASHED",
     "Alignment",
     "Config",

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from gainakt.config.complete import GROUPS, Config
 from gainakt.config.groups import Experiment, Group
-from gainakt.config.models import MODEL_PARAMETERS
+from gainakt.config.models import MODELS
 from gainakt.errors import ConfigError
 
 # Recorded, but without influence on the result: changing them keeps the configuration's hash.
@@ -41,12 +41,12 @@ _EXTRA_KEYS = {"override_applied", "config_hash"}
 
 def model_fields(name: str) -> dict[str, FieldInfo]:
     """Return the parameters of the registered model `name`."""
-    if not isinstance(name, str) or name not in MODEL_PARAMETERS:
+    if not isinstance(name, str) or name not in MODELS:
         raise ConfigError(
-            f"experiment.model = {name!r} is not a model{_suggestion(name, MODEL_PARAMETERS)}; "
-            f"allowed: {', '.join(MODEL_PARAMETERS)}"
+            f"experiment.model = {name!r} is not a model{_suggestion(name, MODELS)}; "
+            f"allowed: {', '.join(MODELS)}"
         )
-    return MODEL_PARAMETERS[name].model_fields
+    return MODELS[name].parameters.model_fields
 
 
 def parameters() -> Iterator[tuple[str, str, FieldInfo]]:
@@ -56,8 +56,8 @@ def parameters() -> Iterator[tuple[str, str, FieldInfo]]:
             yield from ((group, name, field) for name, field in cls.model_fields.items())
             continue
         seen: set[str] = set()
-        for parameters_of_model in MODEL_PARAMETERS.values():
-            for name, field in parameters_of_model.model_fields.items():
+        for spec in MODELS.values():
+            for name, field in spec.parameters.model_fields.items():
                 if name not in seen:
                     seen.add(name)
                     yield group, name, field
@@ -103,7 +103,7 @@ def parse_config(values: Mapping[str, Any], where: str = "configuration") -> Con
     values = {key: value for key, value in values.items() if key not in _EXTRA_KEYS}
     chosen = values.get("experiment", {}).get("model", Experiment().model)
     model_fields(chosen)
-    classes = {**GROUPS, "model": MODEL_PARAMETERS[chosen]}
+    classes = {**GROUPS, "model": MODELS[chosen].parameters}
     for group, content in values.items():
         known = classes[group].model_fields
         for name in content:
@@ -215,7 +215,7 @@ def flatten(config: Config) -> dict[str, Any]:
 def overridden(config: Config) -> dict[str, Any]:
     """Return the parameters whose value is not the default, by name."""
     # group by group: the defaults of all groups need not agree for every model
-    classes = {**GROUPS, "model": MODEL_PARAMETERS[config.experiment.model]}
+    classes = {**GROUPS, "model": MODELS[config.experiment.model].parameters}
     defaults: dict[str, Any] = {}
     for cls in classes.values():
         defaults |= cls().model_dump(mode="json")

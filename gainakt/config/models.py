@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,9 @@ class ModelParameters(Group):
 
     outputs: ClassVar[frozenset[str]] = frozenset()
     """What the model returns in training besides logits: of mastery, gains."""
+
+    reads_questions: ClassVar[bool] = False
+    """Whether the model tells questions on the same skill apart."""
 
     seq_len: Annotated[int, Field(ge=3)] = 200
     """Longest sequence the model reads; longer histories are cut."""
@@ -83,8 +86,18 @@ class DKTParameters(ModelParameters):
     """Share of units dropped in training."""
 
 
-MODEL_PARAMETERS: dict[str, type[ModelParameters]] = {
-    "gainakt2exp": GainAKT2ExpParameters,
-    "dkt": DKTParameters,
-    "gainsum": GainSumParameters,
+class ModelSpec(NamedTuple):
+    """A registered model: its parameters, and the module that defines `build`.
+
+    The module is named as text: the command line knows every parameter without loading torch.
+    """
+
+    parameters: type[ModelParameters]
+    module: str
+
+
+MODELS: dict[str, ModelSpec] = {
+    "gainakt2exp": ModelSpec(GainAKT2ExpParameters, "gainakt.models.gainakt2exp"),
+    "dkt": ModelSpec(DKTParameters, "gainakt.models.dkt"),
+    "gainsum": ModelSpec(GainSumParameters, "gainakt.models.gainsum.model"),
 }

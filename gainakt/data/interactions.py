@@ -151,6 +151,18 @@ class Dataset:
         release(*self.rows.present().values())
         return chosen
 
+    def differences(self, other: Dataset) -> list[str]:
+        """Return the names of what differs from another data set, whatever either is made of."""
+
+        def contents(data: Dataset) -> dict[str, Any]:
+            columns = {name: getattr(data.rows, name) for name in Rows.SOURCES}
+            names = {"skills": data.vocabulary.skills, "questions": data.vocabulary.questions}
+            bounds = {"offsets": data.offsets, "folds": data.folds, "students": data.student_ids}
+            return bounds | names | columns
+
+        own, others = contents(self), contents(other)
+        return [name for name in own if not np.array_equal(own[name], others[name])]
+
     def _check_fold(self, fold: int) -> None:
         present = np.unique(self.folds[self.folds != TEST_FOLD]).tolist()
         if fold not in present:
@@ -339,6 +351,10 @@ class _Reading:
         self._rows += len(codes)
         ids = ids.slice(int(goes_on))
         self._hashes.append(np.fromiter(map(hash, ids.to_pylist()), np.int64, len(ids)))
+        if not pc.all(pc.is_in(batch.column(CORRECT), pa.array([0, 1], pa.int8()))).as_py():
+            raise ValueError(f"column {CORRECT!r} holds something else than 0 and 1")
+        if (of_runs < TEST_FOLD).any():
+            raise ValueError(f"column {FOLD!r} holds a number under {TEST_FOLD}")
         known = len(self._questions)
         coded = {SKILL: codes}
         if QUESTION in batch.schema.names:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +34,9 @@ LAYOUT = 2
 BOUNDS: dict[str, type[np.generic]] = {"offsets": np.int64, "folds": np.int8}
 STUDENTS_FILE = "students.arrow"
 QUESTIONS_FILE = "questions.arrow"
+# Lies in every folder of arrays; without it nothing is ever removed.
+MARK = "gainakt.made"
+_OUR_NAME = re.compile(r"[0-9a-f]{32}(-\w+\.unfinished)?")
 
 _LOG = logging.getLogger(__name__)
 
@@ -210,11 +214,13 @@ def _one_maker(place: Path) -> Iterator[bool]:
 def _make(
     place: Path, key: str, columns: Sequence[str], pieces: Iterable[Piece], *, remove_others: bool
 ) -> None:
-    if remove_others:  # arrays of a table that is no more, and what a killed maker left
+    if remove_others and not place.is_symlink():
         for path in place.iterdir():
-            shutil.rmtree(path, ignore_errors=True)
+            if _is_ours(path):  # arrays of a table that is no more, and what a killed maker left
+                shutil.rmtree(path, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f"{key}-", suffix=".unfinished", dir=place))
     try:
+        (temporary / MARK).touch()
         # mkdtemp keeps others out; whoever may read the table may read its arrays
         temporary.chmod(place.stat().st_mode & 0o777)
         _write(temporary, columns, pieces)
@@ -225,6 +231,17 @@ def _make(
         sync(place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a folder was made here: a name as ours are, our mark, nothing but our files in it."""
+    if path.is_symlink() or not path.is_dir() or not _OUR_NAME.fullmatch(path.name):
+        return False
+    inside = list(path.iterdir())
+    return (path / MARK).is_file() and all(
+        p.suffix in (".npy", ".arrow", ".made") and p.is_file() and not p.is_symlink()
+        for p in inside
+    )
 
 
 def sync(path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,15 @@ import polars as pl
 
 from gainakt.data.interactions import COLUMN_TYPES, Dataset
 from gainakt.data.readers import READERS
-from gainakt.data.rows import FOLD, ORDER, STUDENT
-from gainakt.data.sources import FILE, Filter, Reader
-from gainakt.data.splits import MIN_INTERACTIONS, SPLIT_METHOD, assign_folds
+from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP
+from gainakt.data.sources import FILE, KEY, Filter, Note, Reader
+from gainakt.data.splits import (
+    HASH_METHOD,
+    MIN_INTERACTIONS,
+    SPLIT_METHOD,
+    assign_folds,
+    folds_by_hash,
+)
 from gainakt.data.validation import check_answers, check_folds
 from gainakt.data.writing import refuse_existing, write_dataset
 from gainakt.errors import DataError
@@ -24,18 +31,37 @@ _SOURCE_SPLIT = "the folds are those of the source"
 _POSITION = "position"
 
 
+# An id of many digits after a spreadsheet has opened the file.
+_SPREADSHEET = r"^\d[.,]\d+E\+\d+$"
+
+# How students are split where the source has no folds: what the manifest says, and folds by id.
+SPLITS: dict[str, tuple[str, Callable[[list[str]], np.ndarray]]] = {
+    "pykt": (SPLIT_METHOD, lambda students: assign_folds(len(students))),
+    "hash": (HASH_METHOD, folds_by_hash),
+}
+
+
 def prepare(
-    reader: str, source: str | Path, out: str | Path, *, name: str | None = None, **options: Any
+    reader: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    split: str = "pykt",
+    **options: Any,
 ) -> Dataset:
     """Read ``source`` with a reader of the registry and write it as a prepared data set at ``out``.
 
-    ``name`` is the data set's, by default the source's own; ``options`` are the reader's. Rows are
+    ``name`` is the data set's, by default the source's own; ``split`` is a key of `SPLITS`, for
+    sources without folds of their own; ``options`` are the reader's. Rows are
     never dropped silently: each filter is counted in the manifest. Raises DataError for anything
     wrong with the source, the options or the target; then ``out`` does not come to be.
     """
     source, out = Path(source), Path(out)
     chosen = _find_reader(reader)
     given = _check_options(chosen, options)
+    if split not in SPLITS:
+        raise DataError(f"split = {split!r}; allowed are {', '.join(SPLITS)}")
     refuse_existing(out)
     if not source.exists():
         raise DataError(f"no such file or folder: {source}; {reader} takes {chosen.source}")
@@ -43,7 +69,7 @@ def prepare(
         reading = chosen.read(source, given)
         rows = arrange(reading.rows)
         rows, short = leave_out_short(rows)
-        rows, method = _split(rows)
+        rows, method = _split(rows, split)
     except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{source} cannot be read by {reader}: {reason}") from None
@@ -56,6 +82,7 @@ def prepare(
         split_method=method,
         sources=reading.sources,
         filters=[asdict(entry) for entry in (*reading.filters, short)],
+        notes=[asdict(note) for note in (*reading.notes, *notes_on(rows)) if note.count],
         options=given,
     )
 
@@ -63,7 +90,9 @@ def prepare(
 def _find_reader(name: str) -> Reader:
     if name not in READERS:
         near = difflib.get_close_matches(name, READERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        # another year of a data set is another data set, not a slip
+        slip = bool(near) and re.sub(r"\D", "", name) in ("", re.sub(r"\D", "", near[0]))
+        hint = f"; did you mean {near[0]!r}?" if slip else ""
         raise DataError(f"no reader {name!r}; there are {', '.join(READERS)}{hint}")
     return READERS[name]
 
@@ -124,9 +153,43 @@ def leave_out_short(rows: pl.DataFrame) -> tuple[pl.DataFrame, Filter]:
     )
 
 
-def _split(rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+def _split(rows: pl.DataFrame, split: str) -> tuple[pl.DataFrame, str]:
     if FOLD in rows.columns:
         return rows, _SOURCE_SPLIT
-    student = rows.get_column(STUDENT).rle_id().to_numpy()
-    folds = assign_folds(int(student[-1]) + 1)
-    return rows.with_columns(pl.Series(FOLD, np.asarray(folds[student]))), SPLIT_METHOD
+    runs = rows.get_column(STUDENT).rle().struct.unnest()
+    method, assign = SPLITS[split]
+    folds = np.repeat(assign(runs.get_column("value").to_list()), runs.get_column("len").to_numpy())
+    return rows.with_columns(pl.Series(FOLD, folds)), method
+
+
+def notes_on(rows: pl.DataFrame) -> list[Note]:
+    """What should be known about arranged rows, though nothing follows from it; see `Note`."""
+    notes = []
+    same = pl.col(STUDENT) == pl.col(STUDENT).shift()
+    another = pl.col(ORDER) != pl.col(ORDER).shift()
+    if KEY in rows.columns:
+        tied = rows.select((same & another & (pl.col(KEY) == pl.col(KEY).shift())).sum()).item()
+        text = "answers with the order of the answer before; they stay in the order of the source"
+        notes.append(Note("ties", text, int(tied or 0)))
+    if TIMESTAMP in rows.columns:
+        back = rows.select((same & (pl.col(TIMESTAMP) < pl.col(TIMESTAMP).shift())).sum()).item()
+        notes.append(Note("backwards", "answers earlier than the one before", int(back or 0)))
+    if KEY in rows.columns or TIMESTAMP in rows.columns:
+        columns = [STUDENT, SKILL, CORRECT, KEY, QUESTION, TIMESTAMP]
+        alike = pl.struct(name for name in columns if name in rows.columns)
+        copies = len(rows) - rows.select(alike.n_unique()).item()
+        notes.append(Note("duplicates", "rows that repeat another in every column", int(copies)))
+    for name, what in ((STUDENT, "students"), (SKILL, "skills"), (QUESTION, "questions")):
+        if name in rows.columns:
+            count = _nearly_equal(rows.get_column(name).unique())
+            text = f"{what} whose ids differ from another's by case, spaces or Unicode form alone"
+            notes.append(Note(f"nearly_equal_{what}", text, count))
+            rounded = rows.get_column(name).unique().str.contains(_SPREADSHEET).sum()
+            text = f"{what} whose ids look like numbers that a spreadsheet has rounded"
+            notes.append(Note(f"rounded_{what}", text, int(rounded)))
+    return notes
+
+
+def _nearly_equal(ids: pl.Series) -> int:
+    plain = ids.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"\s+", "")
+    return len(ids) - plain.n_unique()

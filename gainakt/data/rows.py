@@ -67,6 +67,16 @@ class Rows:
         """Return the rows at `index` (M,), integers or a mask, in that order."""
         return self.map(lambda values: values[index])
 
+    @classmethod
+    def join(cls, parts: Sequence[Rows]) -> Rows:
+        """Return the rows of several, one after the other; all have the same columns."""
+        return cls(
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name in parts[0].present()
+            }
+        )
+
     def replace(self, **columns: IntArray | None) -> Rows:
         """Return rows with other values in some columns."""
         return Rows(**self.present() | columns)  # type: ignore[arg-type]

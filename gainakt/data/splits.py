@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from gainakt.data.interactions import TEST_FOLD
@@ -14,6 +16,22 @@ SPLIT_METHOD = (
     f"pyKT: by student, in order of first appearance, numpy RandomState({SPLIT_SEED}); "
     f"last {TEST_SHARE:.0%} test, the rest shuffled again into {N_FOLDS} contiguous folds"
 )
+
+
+HASH_METHOD = (
+    "by a hash of the student's id: a fifth of the students test, the others are in 5 folds; a "
+    "student stays in the same part when the data grow"
+)
+
+
+def folds_by_hash(students: list[str]) -> np.ndarray:
+    """Return the fold (n,) int8 of each student from its id alone, -1 for test."""
+    numbers = [
+        int.from_bytes(hashlib.sha256(student.encode()).digest()[:8], "big") for student in students
+    ]
+    parts = np.array(numbers, np.uint64)
+    folds = (parts // np.uint64(5) % np.uint64(N_FOLDS)).astype(np.int8)
+    return np.where(parts % np.uint64(5) == 0, TEST_FOLD, folds).astype(np.int8)
 
 
 def assign_folds(n_students: int) -> np.ndarray:

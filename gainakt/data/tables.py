@@ -37,19 +37,26 @@ class MemoryDataset(Dataset):
     def keep(self, rows: np.ndarray) -> MemoryDataset:
         """The data set of the rows where ``rows`` (N,) bool holds, at least one.
 
-        Students and skills without such a row leave.
+        Students without such a row leave.
         """
         counts = np.add.reduceat(rows, self.offsets[:-1], dtype=np.int64)
         left = np.flatnonzero(counts)
-        present, codes = np.unique(self.rows.skill[rows], return_inverse=True)
-        skills = tuple(self.skill_ids[code] for code in present)
         return replace(
             self,
             student_ids=[self.student_ids[student] for student in left.tolist()],
-            vocabulary=replace(self.vocabulary, skills=skills),
-            rows=self.rows.take(rows).replace(skill=codes.astype(np.int32)),
+            rows=self.rows.take(rows),
             offsets=np.concatenate([[0], np.cumsum(counts[left])]).astype(np.int64),
             folds=self.folds[left],
+        )
+
+    def with_used_skills(self) -> MemoryDataset:
+        """The data set without the skills that no row has."""
+        present, codes = np.unique(self.rows.skill, return_inverse=True)
+        skills = tuple(self.skill_ids[code] for code in present)
+        return replace(
+            self,
+            vocabulary=Vocabulary(skills, self.vocabulary.questions),
+            rows=self.rows.replace(skill=codes.astype(np.int32)),
         )
 
 
@@ -157,6 +164,13 @@ def read_table(
     rows = arrange(checked_rows(text, TABLE, columns))
     places = rows.get_column(ROW).to_numpy() - 1
     return LongTable(_dataset(rows), places, frame, columns, answered[places])
+
+
+def plain_id(value: object) -> str:
+    """Return an id as text; a whole number is spelt alike whatever its type, 27.0 as 27."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def _frame(table: Any) -> nw.DataFrame[Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 import numpy as np
 
 from gainakt.arrays import IntArray
 from gainakt.data.rows import UNKNOWN
+from gainakt.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,10 @@ class Vocabulary:
         """Q, the number of known questions."""
         return len(self.questions)
 
+    def without_questions(self) -> Vocabulary:
+        """Return the skills alone."""
+        return Vocabulary(self.skills)
+
     def skill_code(self, skill: str) -> int | None:
         """Return the code of a skill, None where it is not known."""
         return self._of("skills").get(skill)
@@ -62,3 +68,24 @@ class Vocabulary:
         if kind not in self._codes:  # made when first asked for: there may be very many
             self._codes[kind] = {name: code for code, name in enumerate(getattr(self, kind))}
         return self._codes[kind]
+
+
+def known_id(kind: str, name: str, known: Sequence[str], where: str, listed: str) -> int:
+    """Return the place of a student or skill among those that are known.
+
+    Args:
+        kind: student or skill.
+        name: the id.
+        known: all ids.
+        where, listed: what knows them, and where they can be looked up.
+
+    Raises:
+        DataError: it is not among them.
+    """
+    if name in known:
+        return known.index(name)
+    near = get_close_matches(name, known, n=3, cutoff=0.5) or list(known[:3])
+    raise DataError(
+        f"no {kind} {name!r} in {where}; near are {', '.join(near)}; all {len(known):,} are in "
+        f"{listed}"
+    )

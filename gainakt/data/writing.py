@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,13 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises DataError when ``out`` exists or the disk refuses, whatever the reason.
     """
     refuse_existing(out)
-    temporary = out.absolute().parent / f".{out.name}.{os.getpid()}.unfinished"
+    place = out.absolute().parent
+    temporary = None
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
+        place.mkdir(parents=True, exist_ok=True)
+        # a name of its own, for a process number says nothing where machines share the disk
+        temporary = Path(mkdtemp(prefix=f".{out.name[:100]}.", suffix=".unfinished", dir=place))
+        temporary.chmod(0o777 & ~_umask())
         yield temporary
         for path in (*temporary.iterdir(), temporary):
             sync(path)
@@ -69,7 +73,14 @@ def new_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise _disk_error(out, error) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _disk_error(out: Path, error: OSError) -> DataError:
@@ -92,6 +103,7 @@ def write_dataset(
     sources: list[dict[str, Any]],
     filters: list[dict[str, Any]],
     options: dict[str, Any],
+    notes: list[dict[str, Any]] | None = None,
 ) -> Dataset:
     """Write tables as one data set at ``out`` and read it back.
 
@@ -112,6 +124,7 @@ def write_dataset(
             "gainakt_version": __version__,
             "sources": sources,
             "filters": filters,
+            "notes": notes or [],
             "counts": summary.counts(),
             "splits": {"method": split_method, **summary.splits()},
             "skills": skill_order(summary.skills),

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from gainakt.arrays import FloatArray, IntArray
 from gainakt.data.sequences import Sequences
-from gainakt.evaluation.readout import Readout, read_in_parts, read_out
-from gainakt.models.interface import KnowledgeTracer
+from gainakt.evaluation.predictor import Predictor
+from gainakt.evaluation.readout import Readout
 from gainakt.seeds import Stream
 
 # A correlation over fewer steps than this says nothing about a student.
@@ -208,32 +206,25 @@ def global_alignment(readout: Readout) -> GlobalAlignment:
 
 
 def all_or_sample(
-    model: KnowledgeTracer,
-    sequences: Sequences,
-    device: torch.device,
-    students: int,
-    seed: int,
-    precision: AbstractContextManager[object] | None = None,
+    predictor: Predictor, sequences: Sequences, students: int, seed: int
 ) -> StudentFigures:
     """Judge all sequences for the final check if reading them gives mastery, else a sample.
 
     Mastery of all skills that a model gives on request only costs a pass for each skill.
 
     Args:
-        model: on `device`.
+        predictor: what reads the histories.
         sequences: what to read.
-        device: where to compute.
         students: size of the sample.
         seed: of the sample.
-        precision: autocast context of the dense layers.
     """
     figures, lacks_mastery = [], False
-    for part in read_in_parts(model, sequences, device, precision=precision):
+    for part in predictor.parts(sequences):
         figures.append(StudentFigures.of(part))
         lacks_mastery |= bool(np.isnan(part.mean_mastery).any())
     if lacks_mastery:
         sample = sequences.take(sample_students(sequences, students, seed))
-        sampled = read_out(model, sample, device, on_request=True, precision=precision)
+        sampled = predictor.read(sample, on_request=True)
         if not np.isnan(sampled.mean_mastery).any():
             return StudentFigures.of(sampled)
     return StudentFigures.join(figures)

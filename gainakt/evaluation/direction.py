@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from gainakt.data.sequences import Sequences, copied, rows_of_pieces
-from gainakt.evaluation.readout import read_out
-from gainakt.models.interface import KnowledgeTracer
+from gainakt.evaluation.predictor import Predictor
 from gainakt.seeds import Stream
 
 # A fall of the log-odds by less than this, relative to 1 + their size, is rounding.
@@ -35,25 +32,21 @@ class Flips:
 
 
 def flip_answers(
-    model: KnowledgeTracer,
+    predictor: Predictor,
     sequences: Sequences,
-    device: torch.device,
     flips: int,
     seed: int,
-    precision: AbstractContextManager[object] | None = None,
 ) -> Flips:
     """Flip wrong answers drawn at random, one at a time, and read the model again.
 
     Args:
-        model: on `device`.
+        predictor: what reads the histories.
         sequences: whose answers to flip; an answer that no prediction follows is not drawn.
-        device: where to compute.
         flips: how many; all wrong answers where there are fewer.
         seed: of the draw.
-        precision: autocast context of the dense layers.
     """
     sequences = copied(sequences)
-    before = read_out(model, sequences, device, precision=precision)
+    before = predictor.read(sequences)
     # the last place of each piece after which something is predicted
     last = np.full(len(sequences), -1)
     np.maximum.at(last, before.sequence[before.has_next], before.position[before.has_next])
@@ -69,7 +62,7 @@ def flip_answers(
         changed = copied(chosen)
         place = before.position[rows]
         changed.rows.response[changed.starts + place] = 1
-        after = read_out(model, changed, device, precision=precision)
+        after = predictor.read(changed)
         old = before.logit[rows_of_pieces(chosen)].astype(np.float64)
         falls = after.logit < old - TOLERANCE * (1 + np.abs(old))
         is_later = after.has_next & (after.position >= place[after.sequence])

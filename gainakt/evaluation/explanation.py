@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gainakt.data.batches import make_batch
 from gainakt.data.interactions import Dataset
 from gainakt.data.rows import UNKNOWN
 from gainakt.data.sequences import Sequences, context_start, whole_histories
+from gainakt.errors import DataError
+from gainakt.evaluation.predictor import Predictor
 from gainakt.html import html_table
-from gainakt.models.interface import KnowledgeTracer
 
 AGAINST, FOR = "#b2182b", "#2166ac"
 # A notebook shows so many of the past answers.
@@ -69,41 +68,68 @@ class ExplainedPrediction:
         return explanation_html(self)
 
 
+def explain_answer(
+    predictor: Predictor, dataset: Dataset, student: int, step: int | None, skill: int | None
+) -> ExplainedPrediction:
+    """Explain a prediction on a data set that is coded with the model's skills.
+
+    Args:
+        predictor: what reads the history.
+        dataset: where the student is.
+        student: index in the data set.
+        step: place of the answer in the student's history, from 0; by default the last answer, or
+            with `skill` the one that would come next.
+        skill: code of another skill to ask about in its place.
+
+    Raises:
+        DataError: there is no such answer.
+    """
+    begin, end = dataset.offsets[student : student + 2].tolist()
+    name = dataset.student_ids[student]
+    step = _checked_step(step, end - begin, name, any_skill=skill is not None)
+    asked = int(dataset.rows.skill[begin + step]) if skill is None else skill
+    return explain_prediction(predictor, dataset, student, step, asked)
+
+
+def _checked_step(step: int | None, count: int, student: str, *, any_skill: bool) -> int:
+    last = count if any_skill else count - 1
+    if step is None and last > 0:
+        return last
+    if step is None or not 1 <= step <= last:
+        answers = f"{count} answer{'' if count == 1 else 's'}"
+        possible = f"steps 1 to {last} can be explained" if last else "there is none to explain"
+        raise DataError(
+            f"no prediction for step {last if step is None else step} of student {student!r}, who "
+            f"gave {answers}; {possible} (step 0 has no past"
+            + ("" if any_skill else f"; about a skill of choice also step {count}, the next answer")
+            + ")"
+        )
+    return step
+
+
 @torch.inference_mode()
 def explain_prediction(
-    model: KnowledgeTracer,
-    dataset: Dataset,
-    student: int,
-    step: int,
-    skill: int,
-    seq_len: int,
-    stride: int,
-    device: torch.device,
-    precision: AbstractContextManager[object] | None = None,
+    predictor: Predictor, dataset: Dataset, student: int, step: int, skill: int
 ) -> ExplainedPrediction:
     """Explain the prediction of a student's answer, from what an evaluation reads before it.
 
     Args:
-        model: on `device`.
-        dataset: coded with the model's skills.
+        predictor: what reads the history.
+        dataset: coded with the model's vocabulary.
         student: index in the data set.
         step: place of the answer in the student's history, from 1; one past the last for the answer
             that would come next.
         skill: code of the skill in question, whether or not it was the one asked.
-        seq_len, stride: longest sequence the model reads, and how windows move on in longer ones
-            (see `gainakt.data.sequences.context_start`).
-        device: where to compute.
-        precision: autocast context of the dense layers.
     """
     begin = int(dataset.offsets[student])
-    past = np.arange(begin + context_start(step, seq_len, stride), begin + step)
-    batch = make_batch(_history(dataset, past, skill), np.zeros(1, np.int64)).to(device)
+    reading, model = predictor.reading, predictor.model
+    start = context_start(step, reading.seq_len, reading.stride)
+    past = np.arange(begin + start, begin + step)
     last = len(past) - 1
-    model.eval()
-    with precision or nullcontext():
+    for batch in predictor.batches(_history(dataset, past, skill)):
         output = model(batch)
         explanation = model.explain(batch)
-        mastery = model.mastery(batch, torch.tensor([skill], device=device))
+        mastery = model.mastery(batch, torch.tensor([skill], device=predictor.device))
     contributions: list[float | None] = [None] * len(past)
     logit, prior = output.logits[last], None
     if explanation is not None:

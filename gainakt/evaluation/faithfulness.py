@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +9,11 @@ import torch
 from torch import Tensor
 
 from gainakt.arrays import BoolArray, FloatArray, IntArray
-from gainakt.data.batches import Batch, evaluation_batches
+from gainakt.data.batches import Batch
 from gainakt.data.sequences import Sequences, copied
-from gainakt.evaluation.readout import Readout, read_out
-from gainakt.models.interface import Explanation, KnowledgeTracer
+from gainakt.evaluation.predictor import Predictor
+from gainakt.evaluation.readout import Readout
+from gainakt.models.interface import Explanation
 from gainakt.seeds import Stream
 
 DELETED = 0.1
@@ -55,29 +55,22 @@ class Deletions:
 
 @torch.inference_mode()
 def decompose(
-    model: KnowledgeTracer,
+    predictor: Predictor,
     sequences: Sequences,
-    device: torch.device,
-    precision: AbstractContextManager[object] | None = None,
 ) -> Decomposition | None:
     """Add up the explanation of every prediction that is scored; None if there are none.
 
     Args:
-        model: on `device`.
+        predictor: what reads the histories.
         sequences: what to read.
-        device: where to compute.
-        precision: autocast context of the dense layers.
     """
-    model.eval()
-    parts = []
-    with precision or nullcontext():
-        for batch in evaluation_batches(sequences):
-            batch = batch.to(device)
-            explanation = model.explain(batch)
-            if explanation is None:
-                return None
-            columns = (batch.sequence, *_sums(explanation, model(batch).logits, batch))
-            parts.append([column[batch.has_next].cpu().numpy() for column in columns])
+    model, parts = predictor.model, []
+    for batch in predictor.batches(sequences):
+        explanation = model.explain(batch)
+        if explanation is None:
+            return None
+        columns = (batch.sequence, *_sums(explanation, model(batch).logits, batch))
+        parts.append([column[batch.has_next].cpu().numpy() for column in columns])
     sequence, error, count, right = (np.concatenate(c) for c in zip(*parts, strict=True))
     return Decomposition(sequences.students[sequence], error, count, right)
 
@@ -98,12 +91,10 @@ def _sums(explanation: Explanation, logits: Tensor, batch: Batch) -> tuple[Tenso
 
 
 def delete_answers(
-    model: KnowledgeTracer,
+    predictor: Predictor,
     sequences: Sequences,
-    device: torch.device,
     targets: int,
     seed: int,
-    precision: AbstractContextManager[object] | None = None,
 ) -> Deletions | None:
     """Delete a tenth of the answers before predictions drawn at random.
 
@@ -111,17 +102,15 @@ def delete_answers(
     has gains, its gain on the skill asked. None for a model that has neither.
 
     Args:
-        model: on `device`.
+        predictor: what reads the histories.
         sequences: what to draw from; predictions with fewer than 10 answers before are left out.
-        device: where to compute.
         targets: how many predictions.
         seed: of the draws.
-        precision: autocast context of the dense layers.
     """
     pieces = _histories(sequences, targets, seed)
     if not len(pieces):
         return None
-    weighed = _weights(model, pieces, device, precision)
+    weighed = _weights(predictor, pieces)
     if weighed is None:
         return None
     weights, is_sum = weighed
@@ -132,14 +121,14 @@ def delete_answers(
         [rng.permutation(n) for n in past.tolist()],
         [np.arange(n)[::-1] for n in past.tolist()],
     )
-    logit = _last_logits(read_out(model, pieces, device, precision=precision))
+    logit = _last_logits(predictor.read(pieces))
     p = _sigmoid(logit)
     moved: list[FloatArray] = []
     struck: list[FloatArray] = []
     for order in orders:
         deleted = [o[: round(DELETED * len(o))] for o in order]
         left = copied(pieces, _kept(pieces, deleted))
-        without = _last_logits(read_out(model, left, device, precision=precision))
+        without = _last_logits(predictor.read(left))
         terms = np.array([w[d].sum() for w, d in zip(weights, deleted, strict=True)])
         moved.append(np.abs(_sigmoid(without) - p))
         struck.append(np.abs(_sigmoid(logit - terms) - p))
@@ -172,35 +161,31 @@ def _histories(sequences: Sequences, targets: int, seed: int) -> Sequences:
 
 @torch.inference_mode()
 def _weights(
-    model: KnowledgeTracer,
+    predictor: Predictor,
     pieces: Sequences,
-    device: torch.device,
-    precision: AbstractContextManager[object] | None,
 ) -> tuple[list[FloatArray], bool] | None:
     """Every answer's weight in its piece's last prediction, and whether a sum is made of them."""
-    model.eval()
+    model = predictor.model
     weights: list[FloatArray] = [np.zeros(0)] * len(pieces)
     is_sum = False
-    with precision or nullcontext():
-        for batch in evaluation_batches(pieces):
-            batch = batch.to(device)
-            explanation = model.explain(batch)
-            gains = None if explanation else model(batch).gains
-            if explanation is None and gains is None:
-                return None
-            is_sum = explanation is not None
-            for index, (start, rows, length) in enumerate(batch.rectangles):
-                for row in range(rows):
-                    first = start + row * length
-                    piece = int(batch.sequence[first])
-                    past = int(pieces.lengths[piece]) - 1
-                    if explanation is not None:
-                        of_past = explanation.contributions[index][row, past - 1, :past]
-                    else:
-                        assert gains is not None
-                        asked = batch.next_skill[first + past - 1]
-                        of_past = gains[first : first + past, asked]
-                    weights[piece] = of_past.double().cpu().numpy()
+    for batch in predictor.batches(pieces):
+        explanation = model.explain(batch)
+        gains = None if explanation else model(batch).gains
+        if explanation is None and gains is None:
+            return None
+        is_sum = explanation is not None
+        for index, (start, rows, length) in enumerate(batch.rectangles):
+            for row in range(rows):
+                first = start + row * length
+                piece = int(batch.sequence[first])
+                past = int(pieces.lengths[piece]) - 1
+                if explanation is not None:
+                    of_past = explanation.contributions[index][row, past - 1, :past]
+                else:
+                    assert gains is not None
+                    asked = batch.next_skill[first + past - 1]
+                    of_past = gains[first : first + past, asked]
+                weights[piece] = of_past.double().cpu().numpy()
     return weights, is_sum
 
 

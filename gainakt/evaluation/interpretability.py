@@ -5,13 +5,11 @@ Mastery is always that of the skill asked, before the answer.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from gainakt.arrays import FloatArray, IntArray
 from gainakt.baselines.controls import all_mastery, make_controls
@@ -23,10 +21,10 @@ from gainakt.evaluation.calibration import Calibration
 from gainakt.evaluation.consistency import sample_students
 from gainakt.evaluation.direction import flip_answers
 from gainakt.evaluation.faithfulness import decompose, delete_answers
-from gainakt.evaluation.readout import Readout, read_mastery, read_out
+from gainakt.evaluation.predictor import Predictor, Reading
+from gainakt.evaluation.readout import Readout
 from gainakt.evaluation.significance import WeightedAUC
 from gainakt.evaluation.traces import clock_figures, rank_correlation, trace_figures
-from gainakt.models.interface import KnowledgeTracer
 
 Figures = dict[str, Estimate]
 
@@ -85,42 +83,32 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
-    """How models are run: what they read and where they compute."""
+class Material:
+    """What models are measured on.
+
+    windows: histories as they are scored; pieces: the same cut one after the other; sample: the
+    first pieces of some students.
+    """
 
     dataset: Dataset
     windows: Sequences
     pieces: Sequences
     sample: Sequences
-    device: torch.device
-    precision: AbstractContextManager[object] | None = None
 
     @classmethod
     def of(
-        cls,
-        dataset: Dataset,
-        students: IntArray,
-        seq_len: int,
-        stride: int,
-        settings: Settings,
-        device: torch.device,
-        precision: AbstractContextManager[object] | None = None,
-    ) -> Reader:
-        """Cut the histories of `students`: windows as they are scored, consecutive pieces, and
-        the first pieces of a sample of students."""
-        pieces = chunk_sequences(dataset, students, seq_len)
+        cls, dataset: Dataset, students: IntArray, reading: Reading, settings: Settings
+    ) -> Material:
+        """Cut the histories of `students` to what a model reads."""
+        pieces = chunk_sequences(dataset, students, reading.seq_len)
         sample = pieces.take(sample_students(pieces, settings.students, settings.seed))
-        windows = window_sequences(dataset, students, seq_len, stride)
-        return cls(dataset, windows, pieces, sample, device, precision)
+        windows = window_sequences(dataset, students, reading.seq_len, reading.stride)
+        return cls(dataset, windows, pieces, sample)
 
-    def predictions(self, model: KnowledgeTracer) -> Readout:
+    def predictions(self, predictor: Predictor) -> Readout:
         """Return a model's predictions of all answers but each student's first."""
-        readout = read_out(model, self.windows, self.device, precision=self.precision)
+        readout = predictor.read(self.windows)
         return readout.where(readout.has_next)
-
-    def all_mastery(self, model: KnowledgeTracer) -> npt.NDArray[np.float32] | None:
-        """Return a model's mastery (n, K) after each step of the sample."""
-        return read_mastery(model, self.sample, self.device, precision=self.precision)
 
     def rows(self, scored: Readout) -> IntArray:
         """Return the data set's row of each answer predicted."""
@@ -157,27 +145,27 @@ class Interpretability:
 
 
 def measure(
-    model: KnowledgeTracer,
-    untrained: KnowledgeTracer,
-    reader: Reader,
+    model: Predictor,
+    untrained: Predictor,
+    material: Material,
     training: IntArray,
     settings: Settings,
-    against: tuple[KnowledgeTracer, KnowledgeTracer] | None = None,
+    against: tuple[Predictor, Predictor] | None = None,
 ) -> Interpretability:
     """Measure a model beside its controls.
 
     Args:
         model: trained.
         untrained: of the same configuration, as it was before training.
-        reader: of the students to measure on.
+        material: the histories to measure on.
         training: students that the controls may learn from.
         settings: how much to measure.
         against: the model of another seed, trained and untrained, for stability.
     """
-    scored = reader.predictions(model)
-    rows = reader.rows(scored)
-    controls = make_controls(reader.dataset, training)
-    owner = reader.windows.students[scored.sequence]
+    scored = material.predictions(model)
+    rows = material.rows(scored)
+    controls = make_controls(material.dataset, training)
+    owner = material.windows.students[scored.sequence]
     answers = Answers(
         scored.next_skill,
         scored.next_answer,
@@ -189,20 +177,20 @@ def measure(
     flips = 0
     others = against or (None, None)
     for name, own, other in (("model", model, others[0]), ("untrained", untrained, others[1])):
-        readout = scored if own is model else reader.predictions(own)
+        readout = scored if own is model else material.predictions(own)
         probability = readout.probability.astype(np.float64)
         mastery = None if np.isnan(readout.next_mastery).any() else readout.next_mastery
-        behaviour, flips = _of_behaviour(own, reader, settings)
+        behaviour, flips = _of_behaviour(own, material, settings)
         columns[name] = {
             **_of_mastery(answers, probability, mastery, gap=True),
             **behaviour,
             **trace_figures(
-                reader.all_mastery(own), reader.sample, settings.samples, settings.seed
+                own.mastery(material.sample), material.sample, settings.samples, settings.seed
             ),
         }
         curves[name] = Calibration(answers.answer, probability).curve()
         if other is not None and mastery is not None:
-            second = reader.predictions(other).next_mastery
+            second = material.predictions(other).next_mastery
             # untrained models of one seed are one model: that says nothing
             if not np.array_equal(mastery, second):
                 columns[name]["stability"] = rank_correlation(mastery, second, answers.bootstrap)
@@ -212,15 +200,18 @@ def measure(
             **_of_mastery(answers, known, control.mastery[rows], gap=False),
             **FIXED_CONTROLS,
             **trace_figures(
-                all_mastery(control, reader.sample), reader.sample, settings.samples, settings.seed
+                all_mastery(control, material.sample),
+                material.sample,
+                settings.samples,
+                settings.seed,
             ),
         }
         if known is not None:
             curves[name] = Calibration(answers.answer, known).curve()
-    columns["step_number"] |= clock_figures(reader.sample, settings.samples, settings.seed)
+    columns["step_number"] |= clock_figures(material.sample, settings.samples, settings.seed)
     return Interpretability(
         columns,
-        model.by_construction,
+        model.model.by_construction,
         curves,
         settings,
         students=len(np.unique(owner)),
@@ -275,7 +266,7 @@ def _of_mastery(
 
 
 def _of_behaviour(
-    model: KnowledgeTracer, reader: Reader, settings: Settings
+    predictor: Predictor, material: Material, settings: Settings
 ) -> tuple[Figures, int]:
     """Measures 3 to 5: what the model does when answers are changed, added up or deleted.
 
@@ -283,18 +274,18 @@ def _of_behaviour(
         The figures, and how many answers were flipped.
     """
     figures: Figures = {}
-    device, precision, seed = reader.device, reader.precision, settings.seed
-    flips = flip_answers(model, reader.pieces, device, settings.flips, seed, precision)
+    seed = settings.seed
+    flips = flip_answers(predictor, material.pieces, settings.flips, seed)
     if len(flips.student):
         bootstrap = StudentBootstrap(flips.student, settings.samples, settings.seed)
         figures["falls_next"] = bootstrap.ratio(flips.next_falls, flips.next)
         figures["falls_later"] = bootstrap.ratio(flips.later_falls, flips.later)
-    sums = decompose(model, reader.windows, device, precision)
+    sums = decompose(predictor, material.windows)
     if sums is not None:
         bootstrap = StudentBootstrap(sums.student, settings.samples, settings.seed)
         figures["decomposition_error"] = Estimate(float(sums.error.max()))
         figures["right_signs"] = bootstrap.ratio(sums.right_signs, sums.contributions)
-    deleted = delete_answers(model, reader.pieces, device, settings.deletions, seed, precision)
+    deleted = delete_answers(predictor, material.pieces, settings.deletions, seed)
     if deleted is not None:
         bootstrap = StudentBootstrap(deleted.student, settings.samples, settings.seed)
         figures["deletion_change"] = bootstrap.mean(deleted.strongest)

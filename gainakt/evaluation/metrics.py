@@ -17,19 +17,42 @@ BINS = 1 << 16
 
 
 def auc(answers: Array, scores: FloatArray) -> float:
-    """Area under the ROC curve by ranks; ties count half; nan when there is only one class.
+    """Area under the ROC curve; ties count half; nan when there is only one class.
+
+    It is computed as scikit-learn's `roc_auc_score` is, operation by operation, so that anyone who
+    takes the stored predictions there finds the same number to the last bit.
 
     Args:
         answers: (n,) of 0 and 1.
         scores: (n,), larger for a likelier 1.
     """
     right = answers.astype(bool)
-    of_right, of_wrong = np.sort(scores[right]), np.sort(scores[~right])
-    if not len(of_right) or not len(of_wrong):
+    if not len(right) or right.all() or not right.any():
         return float("nan")
-    # pairs in the right order, twice: once without those that tie and once with them
-    pairs = sum(int(np.searchsorted(of_wrong, of_right, side).sum()) for side in ("left", "right"))
-    return pairs / (2 * len(of_right) * len(of_wrong))
+    passed, found = _corners(right, scores)
+    return _area(passed, found)
+
+
+def _corners(
+    right: npt.NDArray[np.bool_], scores: FloatArray
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Wrong and right answers with a score of at least each threshold, from the highest down."""
+    order = np.argsort(scores, kind="stable")[::-1]
+    ordered = scores[order]
+    # equal scores are one corner: no threshold parts them
+    corners = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
+    found: npt.NDArray[np.int64] = np.cumsum(right[order], dtype=np.int64)[corners]
+    return corners + 1 - found, found
+
+
+def _area(passed: npt.NDArray[np.int64], found: npt.NDArray[np.int64]) -> float:
+    """The area under the curve through the corners, from the origin on."""
+    # corners on a straight line are left out, which changes nothing but the rounding
+    bends = (np.diff(passed, 2) != 0) | (np.diff(found, 2) != 0)
+    if len(passed) > 2:
+        passed, found = (x[np.concatenate([[True], bends, [True]])] for x in (passed, found))
+    x, y = (np.append(0, values) / values[-1] for values in (passed, found))
+    return float((np.diff(x) * (y[1:] + y[:-1]) / 2.0).sum())
 
 
 def roc_curve(answers: Array, scores: FloatArray, points: int = 200) -> list[tuple[float, float]]:
@@ -40,14 +63,9 @@ def roc_curve(answers: Array, scores: FloatArray, points: int = 200) -> list[tup
         scores: (n,), larger for a likelier 1.
         points: corners to keep besides the two ends, evenly over the answers.
     """
-    order = np.argsort(-scores, kind="stable")
-    right, ordered = answers[order].astype(np.float64), scores[order]
-    # equal scores are one corner: no threshold parts them
-    corners = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-    chosen = np.unique(np.linspace(0, len(corners) - 1, min(points, len(corners))).astype(int))
-    corners = corners[chosen]
-    found, passed = np.cumsum(right)[corners], np.cumsum(1 - right)[corners]
-    rates = zip(passed / passed[-1], found / found[-1], strict=True)
+    passed, found = _corners(answers.astype(bool), scores)
+    chosen = np.unique(np.linspace(0, len(found) - 1, min(points, len(found))).astype(int))
+    rates = zip(passed[chosen] / passed[-1], found[chosen] / found[-1], strict=True)
     return [(0.0, 0.0), *((float(x), float(y)) for x, y in rates)]
 
 
@@ -96,16 +114,16 @@ class RunningAUC:
         """Whether the figure is that of all targets sorted."""
         return self._counts is None
 
-    def add(self, answers: Array, logits: FloatArray) -> None:
-        """Take in (n,) answers of 0 and 1 and the log-odds of a 1."""
+    def add(self, answers: Array, probabilities: FloatArray) -> None:
+        """Take in (n,) answers of 0 and 1 and the probability of a 1."""
         right = answers.astype(bool)
         if self._counts is None:
-            self._kept.append((right, logits))
+            self._kept.append((right, probabilities))
             self._n_kept += len(right)
             if self._n_kept > self.limit:
                 self._pour(np.zeros((2, BINS), np.int64))
         else:
-            _count(self._counts, right, logits)
+            _count(self._counts, right, probabilities)
 
     def merge(self, other: RunningAUC) -> None:
         """Take in all that another has taken in."""
@@ -119,37 +137,35 @@ class RunningAUC:
         n_wrong, n_right = int(wrong.sum()), int(right.sum())
         if not n_wrong or not n_right:
             return float("nan")
-        below = np.cumsum(wrong) - wrong
-        # halves of pairs stay whole numbers, far below 2^63
-        return int((right * (2 * below + wrong)).sum()) / (2 * n_right * n_wrong)
+        return _area(np.cumsum(wrong[::-1]), np.cumsum(right[::-1]))
 
     def state(self) -> dict[str, npt.NDArray[np.generic] | None]:
-        """Return all that was taken in as arrays: answers and logits kept, and counts in bins."""
-        answers, logits = self._all() if self._kept else (None, None)
-        return {"answers": answers, "logits": logits, "counts": self._counts}
+        """Return all that was taken in as arrays: what is kept, and counts in bins."""
+        answers, probabilities = self._all() if self._kept else (None, None)
+        return {"answers": answers, "probabilities": probabilities, "counts": self._counts}
 
     def restore(self, state: dict[str, npt.NDArray[Any] | None]) -> None:
         """Take in what `state` of another returned."""
         if state["counts"] is not None:
             self._pour(state["counts"])
-        if state["answers"] is not None and state["logits"] is not None:
-            self.add(state["answers"], state["logits"])
+        if state["answers"] is not None and state["probabilities"] is not None:
+            self.add(state["answers"], state["probabilities"])
 
     def _all(self) -> tuple[npt.NDArray[np.bool_], FloatArray]:
-        rights, logits = zip(*self._kept, strict=True)
-        return np.concatenate(rights), np.concatenate(logits)
+        rights, probabilities = zip(*self._kept, strict=True)
+        return np.concatenate(rights), np.concatenate(probabilities)
 
     def _pour(self, counts: npt.NDArray[np.int64]) -> None:
         self._counts = counts + (0 if self._counts is None else self._counts)
-        for right, logits in self._kept:
-            _count(self._counts, right, logits)
+        for right, probabilities in self._kept:
+            _count(self._counts, right, probabilities)
         self._kept, self._n_kept = [], 0
 
 
-def _count(counts: npt.NDArray[np.int64], right: npt.NDArray[np.bool_], logits: FloatArray) -> None:
-    with np.errstate(over="ignore"):
-        probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    place = np.minimum((probability * BINS).astype(np.int64), BINS - 1) + BINS * right
+def _count(
+    counts: npt.NDArray[np.int64], right: npt.NDArray[np.bool_], probabilities: FloatArray
+) -> None:
+    place = np.minimum((probabilities * BINS).astype(np.int64), BINS - 1) + BINS * right
     counts += np.bincount(place, minlength=2 * BINS).reshape(2, BINS)
 
 
@@ -162,9 +178,13 @@ class RunningMetrics:
         self._sums = np.zeros(3)
 
     def add(self, answers: Array, logits: FloatArray, probabilities: FloatArray) -> None:
-        """Take in (n,) answers of 0 and 1, log-odds and probabilities of a 1."""
+        """Take in (n,) answers of 0 and 1, log-odds and probabilities of a 1.
+
+        AUC, accuracy and Brier score are of exactly the probabilities, as they are stored; the log
+        loss is of the log-odds, which are finite where a probability is rounded to 0 or 1.
+        """
         self.targets += len(answers)
-        self.auc.add(answers, logits)
+        self.auc.add(answers, probabilities)
         self._sums += [
             ((probabilities >= 0.5) == answers.astype(bool)).sum(),
             _log_losses(answers, logits).sum(),

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import torch
 
-from gainakt.config import Data, Evaluation
+from gainakt.arrays import IntArray
+from gainakt.config import Data
 from gainakt.data.batches import bounded_ranges
 from gainakt.data.interactions import Dataset
 from gainakt.data.mapped import text_at
-from gainakt.data.sequences import Sequences, window_sequences
+from gainakt.data.rows import UNKNOWN
+from gainakt.data.sequences import Sequences
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import DataError
 from gainakt.evaluation.metrics import RunningMetrics
-from gainakt.evaluation.readout import PART_STEPS, Readout, read_in_parts
-from gainakt.models.interface import KnowledgeTracer
+from gainakt.evaluation.predictor import PART_STEPS, Predictor
+from gainakt.evaluation.readout import Readout
 
 AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 
@@ -31,20 +31,19 @@ PREDICTIONS = pa.schema(
         ("position", pa.int64()),
         ("skill", pa.string()),
         ("answer", pa.int8()),
-        ("probability", pa.float32()),
-        ("mastery", pa.float32()),
+        ("probability", pa.float64()),
+        ("mastery", pa.float64()),
     ]
 )
 
 
-def check_skills(dataset: Dataset, skill_ids: tuple[str, ...]) -> None:
+def check_skills(dataset: Dataset, vocabulary: Vocabulary) -> None:
     """Refuse data with skills that a model was not trained on.
 
     Raises:
         DataError: names the first of them.
     """
-    known = set(skill_ids)
-    unknown = [skill for skill in dataset.skill_ids if skill not in known]
+    unknown = [skill for skill in dataset.skill_ids if vocabulary.skill_code(skill) is None]
     if unknown:
         raise DataError(
             f"data set {dataset.name!r} has {len(unknown)} skills that the model was not trained "
@@ -52,30 +51,28 @@ def check_skills(dataset: Dataset, skill_ids: tuple[str, ...]) -> None:
         )
 
 
-def with_skills_of(dataset: AnyDataset, skill_ids: tuple[str, ...]) -> AnyDataset:
-    """Return the data set coded with a trained model's skills.
+def coded(dataset: AnyDataset, vocabulary: Vocabulary) -> AnyDataset:
+    """Return the data set coded with a trained model's vocabulary.
+
+    A question that the model does not know becomes the unknown one.
 
     Raises:
         DataError: the data set has a skill that the model was not trained on.
     """
-    check_skills(dataset, skill_ids)
-    if dataset.skill_ids == skill_ids:
-        return dataset
-    code = {skill: i for i, skill in enumerate(skill_ids)}
-    mapping = np.array([code[skill] for skill in dataset.skill_ids], dtype=np.int32)
-    rows = dataset.rows.replace(skill=mapping[dataset.rows.skill])
-    return replace(dataset, vocabulary=replace(dataset.vocabulary, skills=skill_ids), rows=rows)
+    check_skills(dataset, vocabulary)
+    rows = dataset.rows
+    if dataset.skill_ids != vocabulary.skills:
+        rows = rows.replace(skill=vocabulary.skill_codes(dataset.skill_ids)[rows.skill])
+    if rows.question is not None and dataset.vocabulary.questions is not vocabulary.questions:
+        questions = vocabulary.question_codes(dataset.vocabulary.questions)
+        rows = rows.replace(question=np.append(np.int32(UNKNOWN), questions)[rows.question])
+    return replace(dataset, vocabulary=vocabulary, rows=rows)
 
 
 def predict(
-    model: KnowledgeTracer,
+    predictor: Predictor,
     dataset: Dataset,
-    students: npt.NDArray[np.integer],
-    skill_ids: tuple[str, ...],
-    seq_len: int,
-    stride: int,
-    device: torch.device,
-    precision: AbstractContextManager[object] | None = None,
+    students: IntArray,
     size: int = PART_STEPS,
 ) -> Iterator[tuple[Readout, pa.Table]]:
     """Predict every answer but each student's first, from at most the `seq_len` - 1 before it.
@@ -84,14 +81,9 @@ def predict(
     of the schema `PREDICTIONS` that says the same in ids.
 
     Args:
-        model: on `device`.
+        predictor: what reads the histories.
         dataset: with any codes of its skills.
         students: (n,) indices.
-        skill_ids: the model's, in the order of its codes.
-        seq_len: longest sequence the model reads.
-        stride: see `window_sequences`.
-        device: where to compute.
-        precision: autocast context of the dense layers.
         size: the most rows, and steps of windows, to hold at a time.
 
     Raises:
@@ -99,48 +91,35 @@ def predict(
     """
     lengths = dataset.offsets[students + 1] - dataset.offsets[students]
     for begin, end in bounded_ranges(lengths, size):
-        part = with_skills_of(dataset.part(students[begin:end]), skill_ids)
-        windows = window_sequences(part, np.arange(end - begin), seq_len, stride)
-        for readout in read_in_parts(model, windows, device, precision=precision, steps=size):
+        part = coded(dataset.part(students[begin:end]), predictor.vocabulary)
+        windows = predictor.windows(part, np.arange(end - begin))
+        for readout in predictor.parts(windows, steps=size):
             scored = readout.where(readout.has_next)
             yield scored, _prediction_table(part, windows, scored)
 
 
 def evaluate_split(
-    model: KnowledgeTracer,
+    predictor: Predictor,
     dataset: Dataset,
-    skill_ids: tuple[str, ...],
     split: str,
     folds: Data,
-    seq_len: int,
-    evaluation: Evaluation,
-    device: torch.device,
-    precision: AbstractContextManager[object] | None = None,
     keep: Callable[[pa.Table], object] = lambda table: None,
 ) -> dict[str, Any]:
     """Return the metrics of a split, by the window protocol (see `predict`).
 
     Args:
-        model: on `device`.
+        predictor: what reads the histories.
         dataset: with any codes of its skills.
-        skill_ids: the model's, in the order of its codes.
         split: train, valid or test.
         folds: which students validate and test.
-        seq_len: longest sequence the model reads.
-        evaluation: `window_stride`.
-        device: where to compute.
-        precision: autocast context of the dense layers.
         keep: is handed the predictions, table by table.
 
     Raises:
         DataError: the split has no students, answers of one class only, or unknown skills.
     """
     students = dataset.students(split, folds.fold, folds.test_fold)
-    stride = evaluation.window_stride
     running = RunningMetrics()
-    for scored, table in predict(
-        model, dataset, students, skill_ids, seq_len, stride, device, precision
-    ):
+    for scored, table in predict(predictor, dataset, students):
         running.add(scored.next_answer, scored.logit, scored.probability)
         keep(table)
     values = running.values() if running.targets else {"auc": float("nan")}
@@ -154,8 +133,8 @@ def evaluate_split(
         "fold": folds.fold,
         "test_fold": folds.test_fold,
         "protocol": "window",
-        "seq_len": seq_len,
-        "window_stride": stride,
+        "seq_len": predictor.reading.seq_len,
+        "window_stride": predictor.reading.stride,
         "students": len(students),
         "targets": running.targets,
         **values,

@@ -9,15 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
+from gainakt.config import Data
 from gainakt.data.interactions import Dataset
+from gainakt.evaluation.predictor import Predictor
 from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.opening import open_run
 from gainakt.files import replacing
-from gainakt.machine import precision
-from gainakt.record.checkpoint import Checkpoint
 from gainakt.record.folder import RunFolder, write_json
 
 
@@ -35,7 +34,8 @@ def evaluate(
     run = open_run(folder, data)
     name = run.name_of(split)
     more = {"epoch": run.checkpoint.epoch, "same_data_as_training": run.same_data}
-    metrics = score_split(folder, run.checkpoint, run.stored, split, run.device, name, more)
+    folds = run.checkpoint.config.data
+    metrics = score_split(folder, run.predictor, run.stored, split, folds, name, more)
     console.say(f"metrics: {folder.evaluation(name)}")
     console.say(f"predictions: {folder.predictions(name)}")
     return metrics
@@ -43,53 +43,30 @@ def evaluate(
 
 def score_split(
     folder: RunFolder,
-    checkpoint: Checkpoint,
+    predictor: Predictor,
     dataset: Dataset,
     split: str,
-    device: torch.device,
+    folds: Data,
     name: str | None = None,
     more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Score a checkpoint by the recorded fold and protocol; write metrics and predictions.
+    """Score a model by the window protocol; write metrics and predictions.
 
     Args:
         folder: where to write.
-        checkpoint: what to score.
+        predictor: what to score.
         dataset: with any codes of its skills.
         split: whose answers to predict.
-        device: where to compute.
+        folds: which students validate and test.
         name: of the split in the names of the files, by default its own.
         more: values to keep beside the metrics.
     """
     name = name or split
     with predictions_file(folder.predictions(name)) as keep:
-        metrics = score(checkpoint, dataset, split, device, keep)
+        metrics = evaluate_split(predictor, dataset, split, folds, keep)
     metrics |= more or {}
     write_json(folder.evaluation(name), metrics)
     return metrics
-
-
-def score(
-    checkpoint: Checkpoint,
-    dataset: Dataset,
-    split: str,
-    device: torch.device,
-    keep: Callable[[pa.Table], object],
-) -> dict[str, Any]:
-    """Score a checkpoint on a split by the recorded fold and protocol; `keep` gets the tables."""
-    config = checkpoint.config
-    return evaluate_split(
-        checkpoint.model().to(device),
-        dataset,
-        checkpoint.skill_ids,
-        split,
-        config.data,
-        config.model.seq_len,
-        config.evaluation,
-        device,
-        precision(config.number_format, device),
-        keep,
-    )
 
 
 @contextmanager

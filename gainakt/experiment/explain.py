@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 from dataclasses import asdict
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gainakt.config import Config
-from gainakt.data.interactions import Dataset
-from gainakt.errors import DataError
-from gainakt.evaluation.explanation import ExplainedPrediction, PastAnswer, explain_prediction
+from gainakt.data.vocabulary import known_id
+from gainakt.evaluation.explanation import ExplainedPrediction, PastAnswer, explain_answer
 from gainakt.experiment.opening import open_run
-from gainakt.machine import precision
-from gainakt.models import KnowledgeTracer
 from gainakt.record.folder import RunFolder
 
 BESIDE = (
@@ -55,83 +47,7 @@ def explain(
     code = None
     if skill is not None:
         code = known_id("skill", skill, dataset.skill_ids, where, f"{table}, skill_id")
-    model = run.checkpoint.model().to(run.device)
-    return explain_answer(model, run.checkpoint.config, dataset, number, step, code, run.device)
-
-
-def known_id(kind: str, name: str, known: Sequence[str], where: str, listed: str) -> int:
-    """Return the place of a student or skill among those that are known.
-
-    Args:
-        kind: student or skill.
-        name: the id.
-        known: all ids.
-        where, listed: what knows them, and where they can be looked up.
-
-    Raises:
-        DataError: it is not among them.
-    """
-    if name in known:
-        return known.index(name)
-    near = get_close_matches(name, known, n=3, cutoff=0.5) or list(known[:3])
-    raise DataError(
-        f"no {kind} {name!r} in {where}; near are {', '.join(near)}; all {len(known):,} are in "
-        f"{listed}"
-    )
-
-
-def explain_answer(
-    model: KnowledgeTracer,
-    config: Config,
-    dataset: Dataset,
-    student: int,
-    step: int | None,
-    skill: int | None,
-    device: torch.device,
-) -> ExplainedPrediction:
-    """Explain a prediction on a data set that is coded with the model's skills.
-
-    Args:
-        model: on `device`.
-        config: that of the model.
-        dataset: where the student is.
-        student: index in the data set.
-        step, skill: as `explain` takes them, the skill as its code.
-        device: where to compute.
-
-    Raises:
-        DataError: there is no such answer.
-    """
-    begin, end = dataset.offsets[student : student + 2].tolist()
-    name = dataset.student_ids[student]
-    step = _checked_step(step, end - begin, name, any_skill=skill is not None)
-    return explain_prediction(
-        model,
-        dataset,
-        student,
-        step,
-        int(dataset.rows.skill[begin + step]) if skill is None else skill,
-        config.model.seq_len,
-        config.evaluation.window_stride,
-        device,
-        precision(config.number_format, device),
-    )
-
-
-def _checked_step(step: int | None, count: int, student: str, *, any_skill: bool) -> int:
-    last = count if any_skill else count - 1
-    if step is None and last > 0:
-        return last
-    if step is None or not 1 <= step <= last:
-        answers = f"{count} answer{'' if count == 1 else 's'}"
-        possible = f"steps 1 to {last} can be explained" if last else "there is none to explain"
-        raise DataError(
-            f"no prediction for step {last if step is None else step} of student {student!r}, who "
-            f"gave {answers}; {possible} (step 0 has no past"
-            + ("" if any_skill else f"; about a skill of choice also step {count}, the next answer")
-            + ")"
-        )
-    return step
+    return explain_answer(run.predictor, dataset, number, step, code)
 
 
 def as_dict(explained: ExplainedPrediction) -> dict[str, Any]:

@@ -12,15 +12,15 @@ from gainakt.errors import DataError, ExperimentError
 from gainakt.evaluation.interpretability import (
     MEASURES,
     Interpretability,
-    Reader,
+    Material,
     Settings,
     measure,
 )
+from gainakt.evaluation.predictor import Predictor, Reading
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.findings import summary, table
 from gainakt.experiment.opening import OpenRun, open_run
-from gainakt.machine import precision
-from gainakt.models import KnowledgeTracer, build_model
+from gainakt.models import build_model
 from gainakt.record.checkpoint import load_checkpoint
 from gainakt.record.folder import RunFolder, write_json
 
@@ -61,11 +61,11 @@ def interpret(
     settings = Settings(
         samples=config.evaluation.bootstrap_samples, flips=flips, seed=config.runtime.seed
     )
-    reader = _reader(run, split, settings)
-    console.say(f"measuring {len(reader.windows):,} sequences; this takes some minutes")
+    material = _material(run, split, settings)
+    console.say(f"measuring {len(material.windows):,} sequences; this takes some minutes")
     found = measure(
         *_trained_and_not(run, folder),
-        reader,
+        material,
         run.dataset.students("train", config.data.fold, config.data.test_fold),
         settings,
         None if against is None else _trained_and_not(run, against),
@@ -85,20 +85,12 @@ def interpret(
     return Findings(values, table(found), words)
 
 
-def _reader(run: OpenRun, split: str, settings: Settings) -> Reader:
+def _material(run: OpenRun, split: str, settings: Settings) -> Material:
     config = run.checkpoint.config
     dataset = run.dataset
     students = dataset.students(split, config.data.fold, config.data.test_fold)
-    reader = Reader.of(
-        dataset,
-        students,
-        config.model.seq_len,
-        config.evaluation.window_stride,
-        settings,
-        run.device,
-        precision(config.number_format, run.device),
-    )
-    if not len(reader.pieces):
+    material = Material.of(dataset, students, Reading.of(config), settings)
+    if not len(material.pieces):
         raise DataError(
             f"the {split} students of {dataset.name!r} have fewer than 3 interactions each, "
             "there is nothing to measure"
@@ -109,19 +101,23 @@ def _reader(run: OpenRun, split: str, settings: Settings) -> Reader:
             f"the {split} students of {dataset.name!r} give answers of one class only; right and "
             "wrong ones are needed"
         )
-    return reader
+    return material
 
 
-def _trained_and_not(run: OpenRun, folder: RunFolder) -> tuple[KnowledgeTracer, KnowledgeTracer]:
+def _trained_and_not(run: OpenRun, folder: RunFolder) -> tuple[Predictor, Predictor]:
     """A folder's model, and one of its configuration that has learnt nothing."""
     checkpoint = load_checkpoint(folder.best)
-    if checkpoint.skill_ids != run.checkpoint.skill_ids:
+    if checkpoint.vocabulary != run.checkpoint.vocabulary:
         raise ExperimentError(
             f"{folder.path.name} was trained on other skills; mastery can only be compared "
             "between runs of the same data"
         )
-    untrained = build_model(checkpoint.config, len(checkpoint.skill_ids))
-    return checkpoint.model().to(run.device), untrained.to(run.device).eval()
+    untrained = build_model(checkpoint.config, checkpoint.vocabulary)
+    trained, not_trained = (
+        Predictor.of(model, checkpoint.config, run.device)
+        for model in (checkpoint.model(), untrained.eval())
+    )
+    return trained, not_trained
 
 
 def _values(found: Interpretability, words: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import torch
 from gainakt.config import Config
 from gainakt.data.interactions import Dataset
 from gainakt.errors import DataError
-from gainakt.evaluation.protocol import check_skills, with_skills_of
+from gainakt.evaluation.predictor import Predictor
+from gainakt.evaluation.protocol import check_skills, coded
 from gainakt.machine import prepare_machine
 from gainakt.record.checkpoint import Checkpoint, load_checkpoint
 from gainakt.record.folder import RunFolder
@@ -33,8 +34,13 @@ class OpenRun:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data coded with the model's skills."""
-        return with_skills_of(self.stored, self.checkpoint.skill_ids)
+        """The data coded with the model's vocabulary."""
+        return coded(self.stored, self.checkpoint.vocabulary)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The best checkpoint, ready to read."""
+        return Predictor.of(self.checkpoint.model(), self.checkpoint.config, self.device)
 
     def name_of(self, split: str) -> str:
         """Name a split in files: figures on other data never take the place of the run's own."""
@@ -57,7 +63,7 @@ def open_run(folder: RunFolder, data: Path | None = None) -> OpenRun:
     problems = data_problems(folder, dataset)
     if data is None and problems:
         raise DataError(f"{problems[0]}; to evaluate on other data, name them with --data")
-    check_skills(dataset, checkpoint.skill_ids)
+    check_skills(dataset, checkpoint.vocabulary)
     device = prepare_machine(*_anywhere(checkpoint.config).machine)
     return OpenRun(checkpoint, dataset, device, not problems)
 

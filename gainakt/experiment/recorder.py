@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from gainakt.config import Config
 from gainakt.data.interactions import Dataset
+from gainakt.evaluation.beginners import first_answers
 from gainakt.experiment.console import RunConsole, duration
 from gainakt.record import provenance
 from gainakt.record.checkpoint import Checkpoint, save_checkpoint, save_state
 from gainakt.record.folder import RUNNING, RunFolder, write_json
 from gainakt.training.loop import Trainer
+
+# Shares are counted over at most about so many rows: more would move them by less than rounding.
+ENOUGH_ROWS = 1 << 20
 
 
 class FolderRecorder:
@@ -27,7 +33,7 @@ class FolderRecorder:
     ) -> None:
         self.folder = folder
         self.config = config
-        self.dataset = dataset
+        self.first_answers = training_first_answers(config, dataset)
         self.console = console
         self.track = track
 
@@ -39,9 +45,10 @@ class FolderRecorder:
         """Save checkpoints and metrics; the state comes last, for it says how far the run is."""
         checkpoint = Checkpoint(
             self.config,
-            self.dataset.skill_ids,
+            trainer.model.vocabulary,
             trainer.epoch,
             trainer.evaluated_model.state_dict(),
+            self.first_answers,
         )
         if improved:
             save_checkpoint(self.folder.best, checkpoint)
@@ -62,12 +69,10 @@ class BestEpoch:
     """Keeps the weights of the epoch with the best validation AUC in memory.
 
     Args:
-        skill_ids: the skills in code order.
         console: where to report.
     """
 
-    def __init__(self, skill_ids: tuple[str, ...], console: RunConsole) -> None:
-        self.skill_ids = skill_ids
+    def __init__(self, console: RunConsole) -> None:
         self.console = console
         self.checkpoint: Checkpoint | None = None
 
@@ -80,7 +85,9 @@ class BestEpoch:
         if improved:
             weights = trainer.evaluated_model.state_dict()
             copies = {name: w.detach().cpu().clone() for name, w in weights.items()}
-            self.checkpoint = Checkpoint(trainer.config, self.skill_ids, trainer.epoch, copies)
+            self.checkpoint = Checkpoint(
+                trainer.config, trainer.model.vocabulary, trainer.epoch, copies
+            )
 
     def on_state(self, trainer: Trainer) -> None:
         """Save nothing: training that is stopped begins anew."""
@@ -105,6 +112,13 @@ def say_epoch(console: RunConsole, trainer: Trainer, improved: bool) -> None:
         console.say(
             f"  {event['event']}: {event['parameter']} {event['from']:g} -> {event['to']:g}"
         )
+
+
+def training_first_answers(config: Config, dataset: Dataset) -> tuple[float, ...]:
+    """Return what to expect of a student's first answer to each skill, from training students."""
+    students = dataset.students("train", config.data.fold, config.data.test_fold)
+    counted = np.searchsorted(np.cumsum(np.diff(dataset.offsets)[students]), ENOUGH_ROWS)
+    return tuple(first_answers(dataset.part(students[: counted + 1])).tolist())
 
 
 def summarise(folder: RunFolder, config: Config, trainer: Trainer, status: str) -> dict[str, Any]:

@@ -21,16 +21,17 @@ from gainakt.config import Config
 from gainakt.data.batches import bounded_ranges
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.data.sequences import Sequences, chunk_sequences, rows_of_pieces
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import DataError, GainaktError
 from gainakt.evaluation.consistency import all_or_sample, final_consistency
-from gainakt.evaluation.readout import PART_STEPS
+from gainakt.evaluation.predictor import PART_STEPS, Predictor
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.embedded import embedded_data
 from gainakt.experiment.evaluate import score_split
 from gainakt.experiment.recorder import FolderRecorder, summarise
 from gainakt.experiment.tracking import check_trackers, trackers
 from gainakt.files import write_atomically
-from gainakt.machine import cores, precision, prepare_machine
+from gainakt.machine import cores, prepare_machine
 from gainakt.models import build_model
 from gainakt.record import commands, provenance
 from gainakt.record.checklist import Check, run_checks
@@ -109,12 +110,19 @@ def train(
 def make_trainer(config: Config, dataset: Dataset, device: torch.device) -> Trainer:
     """Build the model and the trainer over the configured fold."""
     return Trainer(
-        build_model(config, dataset.n_skills).to(device),
+        build_model(config, model_vocabulary(config, dataset)).to(device),
         config,
         learning_sequences(config, dataset, "train"),
         learning_sequences(config, dataset, "valid"),
         device,
     )
+
+
+def model_vocabulary(config: Config, dataset: Dataset) -> Vocabulary:
+    """Return what the configured model can name of a data set."""
+    if config.model.reads_questions:
+        return dataset.vocabulary
+    return dataset.vocabulary.without_questions()
 
 
 def learning_sequences(config: Config, dataset: Dataset, split: str) -> Sequences:
@@ -179,7 +187,7 @@ def learn_from_teachers(
         if not path.is_file():
             told = teacher_predictions(
                 teacher_config(config, number),
-                dataset.n_skills,
+                trainer.model.vocabulary,
                 trainer.training,
                 trainer.validation,
                 trainer.device,
@@ -279,17 +287,16 @@ def _final_results(
     """Measure the best checkpoint on all validation students."""
     best = load_checkpoint(folder.best)
     console.say(f"measuring the best checkpoint (epoch {best.epoch}) on validation students")
+    predictor = Predictor.of(best.model(), config, trainer.device)
     figures = all_or_sample(
-        best.model().to(trainer.device),
+        predictor,
         trainer.validation,
-        trainer.device,
         config.interpretability.max_semantic_students,
         config.runtime.seed,
-        precision(config.number_format, trainer.device),
     )
     final = final_consistency(figures, config.evaluation.bootstrap_samples, config.runtime.seed)
     if config.runtime.auto_shifted_eval:
-        score_split(folder, best, dataset, "valid", trainer.device)
+        score_split(folder, predictor, dataset, "valid", config.data)
     return {
         "mastery_corr": final["mastery_correlation"],
         "gain_corr": final["gain_correlation"],

@@ -15,7 +15,6 @@ from gainakt.evaluation.protocol import predict
 from gainakt.experiment.console import RunConsole, duration
 from gainakt.experiment.evaluate import predictions_file
 from gainakt.experiment.opening import open_run
-from gainakt.machine import precision
 from gainakt.record.folder import RunFolder
 
 # Seconds between two lines of progress.
@@ -52,22 +51,13 @@ def score(
     except OSError as error:
         raise ExperimentError(f"cannot write {out}: {error.strerror or error}") from None
     run = open_run(folder, data)
-    config, stored = run.checkpoint.config, run.stored
+    stored = run.stored
     students = np.arange(len(stored.folds))
     expected = len(stored.rows) - len(students)
     targets, began = 0, clock()
     reported = began
     with predictions_file(out) as keep:
-        for _, table in predict(
-            run.checkpoint.model().to(run.device),
-            stored,
-            students,
-            run.checkpoint.skill_ids,
-            config.model.seq_len,
-            config.evaluation.window_stride,
-            run.device,
-            precision(config.number_format, run.device),
-        ):
+        for _, table in predict(run.predictor, stored, students):
             keep(table)
             targets += len(table)
             if clock() - reported > REPORT_EVERY:

@@ -1,42 +1,37 @@
 """The models, and the one way that a model comes to be.
 
-A new model is one file with a `build` function, its parameters in `gainakt.config`, and one line
-in the registry below.
+A new model is one file with a `build` function, and its entry in `gainakt.config.models.MODELS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 
 import torch
 
-from gainakt.config import Config
+from gainakt.config import MODELS, Config
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import ConfigError
-from gainakt.models import dkt, gainakt2exp
-from gainakt.models.gainsum import model as gainsum
 from gainakt.models.interface import KnowledgeTracer, ModelOutput
 
-__all__ = ["BUILDERS", "KnowledgeTracer", "ModelOutput", "build_model"]
-
-BUILDERS: dict[str, Callable[[Config, int], KnowledgeTracer]] = {
-    "gainakt2exp": gainakt2exp.build,
-    "dkt": dkt.build,
-    "gainsum": gainsum.build,
-}
+__all__ = ["KnowledgeTracer", "ModelOutput", "build_model"]
 
 
-def build_model(config: Config, n_skills: int) -> KnowledgeTracer:
+def build_model(config: Config, vocabulary: Vocabulary) -> KnowledgeTracer:
     """Build the configured model with initial weights drawn from `runtime.seed` alone.
 
     Args:
         config: the complete configuration.
-        n_skills: K, the number of skills in the data set.
+        vocabulary: what the model can name.
 
     Raises:
         ConfigError: there is no skill to model.
     """
-    if n_skills < 1:
+    if not vocabulary.n_skills:
         raise ConfigError("the data set has no skills; a model needs at least 1")
+    build = import_module(MODELS[config.experiment.model].module).build
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.runtime.seed)
-        return BUILDERS[config.experiment.model](config, n_skills)
+        model: KnowledgeTracer = build(config, vocabulary)
+    model.vocabulary = vocabulary
+    return model

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gainakt.arrays import IntArray
 from gainakt.config import Config, DKTParameters
 from gainakt.data.batches import Batch
+from gainakt.data.rows import Rows
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.models.attention import Dropout
 from gainakt.models.interface import KnowledgeTracer, ModelOutput, wide
 
@@ -46,7 +47,7 @@ class DKT(KnowledgeTracer):
         # only the row of the skill asked next is needed, not all K
         return wide((states * self.output.weight[asked]).sum(dim=-1) + self.output.bias[asked])
 
-    def begin(self, length: int) -> DKTState:
+    def begin(self) -> DKTState:
         """Return the state of a student without answers: that of the network."""
         return DKTState(self)
 
@@ -54,19 +55,18 @@ class DKT(KnowledgeTracer):
 class DKTState:
     """A student's state is the network's: hidden and cell, (1, d) each."""
 
-    def __init__(self, model: DKT) -> None:
+    def __init__(self, model: DKT, state: tuple[Tensor, Tensor] | None = None) -> None:
         self.model = model
-        self.state: tuple[Tensor, Tensor] | None = None
+        self.state = state
 
-    def extend(self, skills: IntArray, responses: IntArray) -> None:
-        """Take in answers (n,)."""
-        numbers = np.stack([skills, responses]).astype(np.int64)
+    def __copy__(self) -> DKTState:
+        return DKTState(self.model, self.state)
+
+    def extend(self, rows: Rows) -> None:
+        """Take in answers."""
+        numbers = np.stack([rows.skill, rows.response]).astype(np.int64)
         skill, response = torch.from_numpy(numbers).to(self.model.output.weight.device)
         self.state = self.model.recurrent(self.model.tokens(skill, response), self.state)[1]
-
-    def observe(self, skill: int, response: int) -> None:
-        """Take in one more answer."""
-        self.extend(np.array([skill]), np.array([response]))
 
     def logits(self, skills: list[int]) -> Tensor:
         """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
@@ -79,7 +79,7 @@ class DKTState:
         """Return None: this model has no mastery."""
 
 
-def build(config: Config, n_skills: int) -> DKT:
-    """Build the model from a configuration; see the registry in `gainakt.models`."""
+def build(config: Config, vocabulary: Vocabulary) -> DKT:
+    """Build the model from a configuration; see `gainakt.models.build_model`."""
     assert isinstance(config.model, DKTParameters)
-    return DKT(n_skills, config.model)
+    return DKT(vocabulary.n_skills, config.model)

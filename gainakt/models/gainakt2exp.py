@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gainakt.arrays import IntArray
 from gainakt.config import Config, GainAKT2ExpParameters
 from gainakt.data.batches import Batch
+from gainakt.data.rows import Rows
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.models.attention import Dropout, attend, causal_attention, feed_forward
+from gainakt.models.buffer import Buffer
 from gainakt.models.interface import (
     GAIN_RATE,
     KnowledgeTracer,
     ModelOutput,
-    histories_batch,
+    student_batch,
     wide,
 )
 
@@ -163,9 +165,9 @@ class GainAKT2Exp(KnowledgeTracer):
         """Return the mastery (N, K) if answers with context (N, d) are a student's first."""
         return None if self.mastery_head is None else wide(self.mastery_head(context)).sigmoid()
 
-    def begin(self, length: int) -> GainAKT2ExpState:
+    def begin(self) -> GainAKT2ExpState:
         """Return the state of a student without answers, which computes nothing twice."""
-        return GainAKT2ExpState(self, length)
+        return GainAKT2ExpState(self)
 
     def _mastery(self, batch: Batch, first: Tensor, gains: Tensor) -> Tensor:
         if batch.visible is None and not gains.is_cuda:
@@ -177,25 +179,39 @@ class GainAKT2Exp(KnowledgeTracer):
 class GainAKT2ExpState:
     """A student's state: keys and values of every block, both streams, and the sum of gains."""
 
-    def __init__(self, model: GainAKT2Exp, length: int) -> None:
+    def __init__(self, model: GainAKT2Exp) -> None:
         self.model = model
         self.count = 0
         like = model.embed_position.weight
-        shape = (len(model.blocks), 2, length, like.shape[1])
-        self.cache = like.new_empty(shape)  # (block, key or value, step, d)
-        self.context = self.value = like.new_empty(1, like.shape[1])
+        width = like.shape[1]
+        self.caches = [(Buffer(like, width), Buffer(like, width)) for _ in model.blocks]
+        self.context = self.value = like.new_empty(1, width)
         self.first: Tensor | None = None
         self.gained: Tensor | None = None
 
-    def extend(self, skills: IntArray, responses: IntArray) -> None:
-        """Take in the answers (n,) that come first, all at once."""
-        assert self.count == 0
-        batch = histories_batch(skills[None], responses[None], self.cache.device)
-        n = self.count = len(skills)
+    def __copy__(self) -> GainAKT2ExpState:
+        copied = GainAKT2ExpState(self.model)
+        copied.__dict__ |= self.__dict__
+        copied.caches = [(keys.copy(), values.copy()) for keys, values in self.caches]
+        return copied
+
+    def extend(self, rows: Rows) -> None:
+        """Take in answers."""
+        if self.count == 0 and len(rows) > 1:
+            self._read(rows)
+            return
+        for skill, response in zip(rows.skill.tolist(), rows.response.tolist(), strict=True):
+            self._observe(skill, response)
+
+    def _read(self, rows: Rows) -> None:
+        """Take in the first answers all at once."""
+        batch = student_batch(rows, self.context.device)
+        self.count = len(rows)
         context, value = self.model.tokens(batch.skill, batch.response, batch.position)
-        for block, cache in zip(self._blocks(), self.cache, strict=True):
+        for block, (kept_keys, kept_values) in zip(self._blocks(), self.caches, strict=True):
             parts = block.parts(context, value)
-            cache[0, :n], cache[1, :n] = parts[1], parts[2]
+            kept_keys.append(parts[1])
+            kept_values.append(parts[2])
             context, value = block.renew(
                 context, value, causal_attention(batch, *parts, block.n_heads)
             )
@@ -204,15 +220,18 @@ class GainAKT2ExpState:
         gains = self.model.gains(value[1:])
         self.gained = None if gains is None else gains.sum(dim=0, keepdim=True)
 
-    def observe(self, skill: int, response: int) -> None:
+    def _observe(self, skill: int, response: int) -> None:
         """Take in one more answer."""
         n = self.count
-        numbers = torch.tensor([[skill], [response], [n]], device=self.cache.device)
+        numbers = torch.tensor([[skill], [response], [n]], device=self.context.device)
         context, value = self.model.tokens(*numbers)
-        for block, cache in zip(self._blocks(), self.cache, strict=True):
-            query, cache[0, n], cache[1, n] = block.parts(context, value)
+        for block, (kept_keys, kept_values) in zip(self._blocks(), self.caches, strict=True):
+            query, key, worth = block.parts(context, value)
+            kept_keys.append(key)
+            kept_values.append(worth)
             parts = (
-                x[None].unflatten(-1, (block.n_heads, -1)) for x in (query, *cache[:, : n + 1])
+                x[None].unflatten(-1, (block.n_heads, -1))
+                for x in (query, kept_keys.rows, kept_values.rows)
             )
             attended = attend(*parts, causal=False)[0].flatten(-2)
             context, value = block.renew(context, value, attended)
@@ -226,7 +245,7 @@ class GainAKT2ExpState:
 
     def logits(self, skills: list[int]) -> Tensor:
         """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
-        asked = torch.tensor(skills, device=self.cache.device)
+        asked = torch.tensor(skills, device=self.context.device)
         context, value = (x.expand(len(skills), -1) for x in (self.context, self.value))
         return self.model.logits_of(context, value, asked)
 
@@ -240,11 +259,11 @@ class GainAKT2ExpState:
         return list(self.model.blocks)  # type: ignore[arg-type]
 
 
-def build(config: Config, n_skills: int) -> GainAKT2Exp:
-    """Build the model from a configuration; see the registry in `gainakt.models`."""
+def build(config: Config, vocabulary: Vocabulary) -> GainAKT2Exp:
+    """Build the model from a configuration; see `gainakt.models.build_model`."""
     assert isinstance(config.model, GainAKT2ExpParameters)
     return GainAKT2Exp(
-        n_skills,
+        vocabulary.n_skills,
         config.model,
         use_mastery_head=config.interpretability.use_mastery_head,
         use_gain_head=config.interpretability.use_gain_head,

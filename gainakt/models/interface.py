@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gainakt.arrays import IntArray
 from gainakt.data.batches import Batch, make_batch
-from gainakt.data.rows import one_student
+from gainakt.data.rows import Rows
 from gainakt.data.sequences import whole_histories
+from gainakt.data.vocabulary import Vocabulary
 
 GAIN_RATE = 0.1
 """The share of a learning gain that mastery takes up: m_t = min(1, m_{t-1} + 0.1 g_t)."""
@@ -49,21 +49,21 @@ class Explanation:
 class StudentState(Protocol):
     """What a model holds of one student's past, to predict the next answer on any skill.
 
-    After the same answers it predicts what `KnowledgeTracer.forward` does, up to rounding. It
-    takes in at most as many answers as it was begun for.
+    After the same answers it predicts what `KnowledgeTracer.forward` does, up to rounding. A copy
+    goes on independently of the original.
     """
 
-    def extend(self, skills: IntArray, responses: IntArray) -> None:
-        """Take in the answers (n,) that come first, all at once."""
-
-    def observe(self, skill: int, response: int) -> None:
-        """Take in one more answer, 0 or 1, to a question on `skill`."""
+    def extend(self, rows: Rows) -> None:
+        """Take in the rows (n,) of one answer or more, in order of time; at least one."""
 
     def logits(self, skills: list[int]) -> Tensor:
         """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
 
     def mastery(self) -> Tensor | None:
         """Return the mastery (K,) of every skill, or None where the model has none."""
+
+    def __copy__(self) -> StudentState:
+        """Return a state that goes on by itself."""
 
 
 class KnowledgeTracer(nn.Module):
@@ -75,6 +75,7 @@ class KnowledgeTracer(nn.Module):
     """
 
     n_skills: int
+    vocabulary: Vocabulary
     by_construction: frozenset[str] = frozenset()
     # whether `forward` keeps to `Batch.visible`, so that a row may hold several sequences
     reads_packed_rows: bool = False
@@ -103,8 +104,8 @@ class KnowledgeTracer(nn.Module):
         """
         return None
 
-    def begin(self, length: int) -> StudentState:
-        """Return the state of a student without answers, with room for `length` of them.
+    def begin(self) -> StudentState:
+        """Return the state of a student without answers.
 
         By default every question is answered by reading the whole past again; a model that can
         keep what it has computed returns a state of its own.
@@ -115,52 +116,46 @@ class KnowledgeTracer(nn.Module):
 class RecomputedState:
     """A student's answers, read again from the first for every question."""
 
-    def __init__(self, model: KnowledgeTracer) -> None:
+    def __init__(self, model: KnowledgeTracer, past: tuple[Rows, ...] = ()) -> None:
         self.model = model
-        self.skills: list[int] = []
-        self.responses: list[int] = []
+        self.past = past
 
-    def extend(self, skills: IntArray, responses: IntArray) -> None:
-        """Take in the answers (n,) that come first."""
-        self.skills += skills.tolist()
-        self.responses += responses.tolist()
-
-    def observe(self, skill: int, response: int) -> None:
-        """Take in one more answer."""
-        self.skills.append(skill)
-        self.responses.append(response)
+    def extend(self, rows: Rows) -> None:
+        """Take in answers."""
+        self.past = (*self.past, rows)
 
     def logits(self, skills: list[int]) -> Tensor:
         """Return the log-odds (M,) for each of `skills`, from M readings of the past."""
         batch = self._past_and(skills)
-        length = len(self.skills) + 1
         # one rectangle, a row for each skill; the step before the last predicts it
         logits: Tensor = self.model(batch).logits
-        return logits.view(len(skills), length)[:, -2]
+        return logits.view(len(skills), -1)[:, -2]
 
     def mastery(self) -> Tensor | None:
         """Return the mastery (K,) after the last answer."""
         mastery = self.model.mastery(self._past_and([0]))
         return None if mastery is None else mastery[-2]
 
-    def _past_and(self, asked: list[int]) -> Batch:
+    def __copy__(self) -> RecomputedState:
+        return RecomputedState(self.model, self.past)
+
+    def _past_and(self, skills: list[int]) -> Batch:
         """The past once for each skill asked, which ends it with an answer that is never read."""
-        skills = np.array([[*self.skills, skill] for skill in asked])
-        responses = np.array([[*self.responses, 0]] * len(asked))
-        return histories_batch(skills, responses, next(self.model.parameters()).device)
+        past = Rows.join(self.past)
+        asked = [past, past.take(slice(-1, None))]
+        rows = Rows.join(asked * len(skills))
+        rows.skill[len(past) :: len(past) + 1] = skills
+        rows.order[len(past) :: len(past) + 1] += 1
+        lengths = np.full(len(skills), len(past) + 1)
+        batch = make_batch(whole_histories(rows, lengths), np.arange(len(skills)))
+        return batch.to(next(self.model.parameters()).device)
 
 
-def histories_batch(skills: IntArray, responses: IntArray, device: torch.device) -> Batch:
-    """Return the batch of histories of one length, as one rectangle.
-
-    Args:
-        skills, responses: (rows, T).
-        device: where to compute.
-    """
-    rows, length = skills.shape
-    past = one_student(skills.reshape(-1), responses.reshape(-1))
-    sequences = whole_histories(past, np.full(rows, length))
-    return make_batch(sequences, np.arange(rows)).to(device)
+def student_batch(rows: Rows, device: torch.device) -> Batch:
+    """Return the batch of one history."""
+    return make_batch(whole_histories(rows, np.array([len(rows)])), np.zeros(1, np.int64)).to(
+        device
+    )
 
 
 def wide(values: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+import copy
 
-import numpy as np
 from torch import Tensor
 
-from gainakt.arrays import IntArray
+from gainakt.data.rows import Rows
 from gainakt.data.sequences import context_start
-from gainakt.models.interface import KnowledgeTracer
+from gainakt.models.interface import KnowledgeTracer, StudentState
 
 
 class RollingState:
@@ -26,24 +25,26 @@ class RollingState:
         self.stride = stride
         self.count = 0
         self._start = 0
-        # the answers that a window can still need
-        self._recent: deque[tuple[int, int]] = deque(maxlen=seq_len)
-        self._state = model.begin(seq_len)
+        # the rows that a window can still need, a few at a time
+        self._recent: list[Rows] = []
+        self._state: StudentState = model.begin()
 
-    def extend(self, skills: IntArray, responses: IntArray) -> None:
-        """Take in answers (n,) at once."""
-        self.count += len(skills)
-        self._recent.extend(zip(skills.tolist(), responses.tolist(), strict=True))
-        self._begin_window()
-
-    def observe(self, skill: int, response: int) -> None:
-        """Take in one answer, 0 or 1, to a question on `skill`."""
-        self.count += 1
-        self._recent.append((skill, response))
-        if context_start(self.count, self.seq_len, self.stride) == self._start:
-            self._state.observe(skill, response)
-        else:
-            self._begin_window()
+    def extend(self, rows: Rows) -> None:
+        """Take in the rows of any number of answers."""
+        if not len(rows):
+            return
+        self.count += len(rows)
+        self._recent.append(rows)
+        start = context_start(self.count, self.seq_len, self.stride)
+        if start == self._start:
+            self._state.extend(rows)
+            return
+        self._start = start
+        joined = Rows.join(self._recent)
+        # what no later window starts with is forgotten
+        self._recent = [joined.take(slice(max(len(joined) - self.seq_len, 0), None))]
+        self._state = self.model.begin()
+        self._state.extend(joined.take(slice(len(joined) - (self.count - start), None)))
 
     def logits(self, skills: list[int]) -> Tensor:
         """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
@@ -53,9 +54,13 @@ class RollingState:
         """Return the mastery (K,) of every skill, or None where the model has none."""
         return self._state.mastery()
 
-    def _begin_window(self) -> None:
-        self._start = context_start(self.count, self.seq_len, self.stride)
-        steps = list(self._recent)[self._start - self.count :]
-        past = np.array(steps, dtype=np.int64)
-        self._state = self.model.begin(self.seq_len)
-        self._state.extend(past[:, 0], past[:, 1])
+    def recent(self) -> Rows | None:
+        """Return the rows that later predictions can still depend on, None before the first."""
+        return Rows.join(self._recent) if self._recent else None
+
+    def __copy__(self) -> RollingState:
+        copied = RollingState(self.model, self.seq_len, self.stride)
+        copied.count, copied._start = self.count, self._start
+        copied._recent = list(self._recent)
+        copied._state = copy.copy(self._state)
+        return copied

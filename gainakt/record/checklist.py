@@ -16,6 +16,7 @@ from typing import Any
 from gainakt.config import (
     FILLED_BY_RUN,
     GROUPS,
+    MODELS,
     config_hash,
     flatten,
     load_config,
@@ -24,7 +25,6 @@ from gainakt.config import (
     parse_config,
 )
 from gainakt.errors import GainaktError
-from gainakt.models import BUILDERS
 from gainakt.record import commands
 from gainakt.record.checkpoint import load_checkpoint
 from gainakt.record.folder import (
@@ -89,7 +89,7 @@ def _refuse(problems: list[str]) -> None:
 
 
 def _folder_name(folder: RunFolder) -> None:
-    models = "|".join(map(re.escape, BUILDERS))
+    models = "|".join(map(re.escape, MODELS))
     match = re.fullmatch(rf"(\d{{8}}_\d{{6}})_({models})_([A-Za-z0-9][\w.-]*)", folder.path.name)
     _require(
         match is not None,

@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from gainakt.config import Config, dump_config, parse_config
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import ConfigError, ExperimentError
 from gainakt.files import write_atomically
 from gainakt.models import KnowledgeTracer, build_model
@@ -28,12 +29,17 @@ FORMAT = "gainakt-1"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Weights and what using them takes: the configuration, the skills in code order, the epoch."""
+    """Weights and what using them takes: the configuration, the vocabulary, the epoch.
+
+    first_answers: (K,), the share of right answers among training students' first to each skill;
+    None in a checkpoint that does not know.
+    """
 
     config: Config
-    skill_ids: tuple[str, ...]
+    vocabulary: Vocabulary
     epoch: int
     weights: dict[str, Tensor]
+    first_answers: tuple[float, ...] | None = None
 
     def model(self) -> KnowledgeTracer:
         """Build the model and load the weights into it.
@@ -41,7 +47,7 @@ class Checkpoint:
         Raises:
             ExperimentError: the weights do not fit the recorded configuration.
         """
-        model = build_model(self.config, len(self.skill_ids))
+        model = build_model(self.config, self.vocabulary)
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -54,8 +60,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     metadata = {
         "format": FORMAT,
         "config": json.dumps(dump_config(checkpoint.config)),
-        "skill_ids": json.dumps(checkpoint.skill_ids),
+        "skill_ids": json.dumps(checkpoint.vocabulary.skills),
+        "question_ids": json.dumps(list(checkpoint.vocabulary.questions)),
         "epoch": str(checkpoint.epoch),
+        "first_answers": json.dumps(checkpoint.first_answers),
     }
     weights = {name: w.detach().cpu().contiguous() for name, w in checkpoint.weights.items()}
     write_atomically(path, save_tensors(weights, metadata), verify=load_checkpoint)
@@ -77,12 +85,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return Checkpoint(
             config=parse_config(json.loads(metadata["config"])),
-            skill_ids=tuple(json.loads(metadata["skill_ids"])),
+            vocabulary=Vocabulary(
+                tuple(json.loads(metadata["skill_ids"])),
+                tuple(json.loads(metadata.get("question_ids", "[]"))),
+            ),
             epoch=int(metadata["epoch"]),
             weights=weights,
+            first_answers=_first_answers(metadata.get("first_answers", "null")),
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, ConfigError) as error:
         raise ExperimentError(f"{path}: not a readable checkpoint ({error})") from None
+
+
+def _first_answers(text: str) -> tuple[float, ...] | None:
+    shares = json.loads(text)
+    return None if shares is None else tuple(map(float, shares))
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -66,7 +66,13 @@ def save_pretrained(folder: Path, checkpoint: Checkpoint, about: Mapping[str, An
         raise ExperimentError(f"{folder} exists already; choose another folder or remove it first")
     runtime = checkpoint.config.runtime.model_copy(update=dict.fromkeys(_COMMANDS, ""))
     config = checkpoint.config.model_copy(update={"runtime": runtime})
-    checkpoint = Checkpoint(config, checkpoint.skill_ids, checkpoint.epoch, checkpoint.weights)
+    checkpoint = Checkpoint(
+        config,
+        checkpoint.vocabulary,
+        checkpoint.epoch,
+        checkpoint.weights,
+        checkpoint.first_answers,
+    )
     with new_folder(folder) as temporary:
         save_checkpoint(temporary / WEIGHTS, checkpoint)
         write_json(temporary / CONFIG, _described(checkpoint) | {"about": dict(about)})
@@ -117,7 +123,7 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
         "format": FORMAT,
         "model_type": checkpoint.config.experiment.model,
         "epoch": checkpoint.epoch,
-        "skill_ids": list(checkpoint.skill_ids),
+        "skill_ids": list(checkpoint.vocabulary.skills),
         "config": dump_config(checkpoint.config),
     }
 
@@ -134,7 +140,7 @@ def _card(name: str, checkpoint: Checkpoint, about: Mapping[str, Any]) -> str:
         name=name,
         model=checkpoint.config.experiment.model,
         config=checkpoint.config,
-        skills=checkpoint.skill_ids,
+        skills=checkpoint.vocabulary.skills,
         epoch=checkpoint.epoch,
         about=about,
         version=__version__,

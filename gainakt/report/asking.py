@@ -11,11 +11,8 @@ import numpy.typing as npt
 from gainakt.data.sequences import chunk_sequences
 from gainakt.errors import DataError
 from gainakt.evaluation.consistency import first_pieces
-from gainakt.evaluation.explanation import ExplainedPrediction
-from gainakt.evaluation.readout import read_mastery
-from gainakt.experiment.explain import explain_answer
+from gainakt.evaluation.explanation import ExplainedPrediction, explain_answer
 from gainakt.experiment.opening import OpenRun
-from gainakt.machine import precision
 from gainakt.report.students import StudentTrace
 
 # Histories of these lengths fit into a figure and have something to show.
@@ -39,15 +36,13 @@ def ask_students(run: OpenRun) -> Students:
     highest share of right answers.
     """
     config, dataset = run.checkpoint.config, run.dataset
-    model = run.checkpoint.model().to(run.device)
-    context = precision(config.number_format, run.device)
     everyone = dataset.students("valid", config.data.fold, config.data.test_fold)
     chosen = _three_of(everyone, dataset.offsets, dataset.rows.response)
     pieces = chunk_sequences(dataset, chosen, config.model.seq_len)
     pieces = pieces.take(first_pieces(pieces))
     middle = int(chosen[len(chosen) // 2])
-    explained = explain_answer(model, config, dataset, middle, None, None, run.device)
-    mastery = read_mastery(model, pieces, run.device, precision=context)
+    explained = explain_answer(run.predictor, dataset, middle, None, None)
+    mastery = run.predictor.mastery(pieces)
     if mastery is None:
         return Students([], explained)
     parts = np.split(mastery, np.cumsum(pieces.lengths)[:-1])

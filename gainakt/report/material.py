@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from gainakt.config import Config
 from gainakt.errors import DataError, ExperimentError
 from gainakt.evaluation.metrics import auc
-from gainakt.experiment.evaluate import score
+from gainakt.evaluation.protocol import evaluate_split
 from gainakt.experiment.opening import OpenRun, open_run
 from gainakt.record.checklist import Check, run_checks
 from gainakt.record.folder import RunFolder, read_json
@@ -209,7 +209,8 @@ def _score(run: OpenRun) -> Split:
     if not run.same_data:
         raise DataError("the data are not those of the run")
     tables: list[pa.Table] = []
-    metrics = score(run.checkpoint, run.stored, "valid", run.device, tables.append)
+    folds = run.checkpoint.config.data
+    metrics = evaluate_split(run.predictor, run.stored, "valid", folds, tables.append)
     return _of_table("valid", metrics, pa.concat_tables(tables))
 
 

@@ -16,8 +16,8 @@ import torch
 from gainakt.arrays import IntArray
 from gainakt.config import Config
 from gainakt.data.sequences import Sequences
-from gainakt.evaluation.readout import read_out
-from gainakt.machine import precision
+from gainakt.data.vocabulary import Vocabulary
+from gainakt.evaluation.predictor import Predictor
 from gainakt.models import build_model
 from gainakt.seeds import Stream
 from gainakt.training.loop import Trainer
@@ -45,7 +45,7 @@ def teacher_config(config: Config, number: int) -> Config:
 
 def teacher_predictions(
     config: Config,
-    n_skills: int,
+    vocabulary: Vocabulary,
     training: Sequences,
     validation: Sequences,
     device: torch.device,
@@ -56,7 +56,7 @@ def teacher_predictions(
 
     Args:
         config: the teacher's, see `teacher_config`.
-        n_skills: K.
+        vocabulary: what it can name.
         training, validation: the sequences of the model that will learn from it.
         device: where to compute.
         say: told about every epoch.
@@ -66,14 +66,14 @@ def teacher_predictions(
         Probabilities aligned with `training.rows`, nan where there is none; or None when it was
         stopped.
     """
-    model = build_model(config, n_skills).to(device)
+    model = build_model(config, vocabulary).to(device)
     trainer = Trainer(model, config, training, validation, device)
     trainer.say = say
     recorder = _BestWeights(say)
     if not trainer.run(recorder, should_stop):
         return None
     model.load_state_dict(recorder.weights)
-    readout = read_out(model, training, device, precision=precision(config.number_format, device))
+    readout = Predictor.of(model, config, device).read(training)
     scored = readout.where(readout.has_next)
     predictions = np.full(len(training.rows), np.nan, dtype=np.float32)
     predictions[training.starts[scored.sequence] + scored.position + 1] = scored.probability

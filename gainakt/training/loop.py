@@ -17,8 +17,9 @@ from gainakt.data.sequences import Sequences
 from gainakt.errors import TrainingError
 from gainakt.evaluation import consistency
 from gainakt.evaluation.metrics import RunningMetrics
-from gainakt.evaluation.readout import Readout, read_in_parts
-from gainakt.machine import precision, seed_step
+from gainakt.evaluation.predictor import Predictor
+from gainakt.evaluation.readout import Readout
+from gainakt.machine import seed_step
 from gainakt.models import KnowledgeTracer
 from gainakt.objectives.schedule import EpochWeights, ScheduleState, after_epoch, epoch_weights
 from gainakt.objectives.total import TERMS, BatchWeights
@@ -239,15 +240,9 @@ class Trainer:
             consistency and of those that are measured for alignment.
         """
         aligns = self.config.global_alignment
-        parts = read_in_parts(
-            self.evaluated_model,
-            self.validation,
-            self.device,
-            residual_window=(
-                aligns.alignment_residual_window if aligns.use_residual_alignment else None
-            ),
-            precision=precision(self.config.number_format, self.device),
-        )
+        window = aligns.alignment_residual_window if aligns.use_residual_alignment else None
+        predictor = Predictor.of(self.evaluated_model, self.config, self.device)
+        parts = predictor.parts(self.validation, residual_window=window)
         metrics = RunningMetrics()
         checked, aligned = [], []
         for part in parts:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gainakt.data.batches import Batch
 from gainakt.evaluation.metrics import RunningAUC
+from gainakt.evaluation.readout import probability_of
 from gainakt.models.interface import ModelOutput
 from gainakt.objectives.total import TERMS, Losses
 
@@ -108,7 +109,7 @@ class EpochProgress:
             answers = torch.cat(self.answers).cpu()
             scored = answers != UNSCORED
             logits = torch.cat(self.logits).float().cpu()
-            self.auc.add(answers[scored].numpy(), logits[scored].numpy())
+            self.auc.add(answers[scored].numpy(), probability_of(logits[scored].numpy()))
             self.logits, self.answers = [], []
 
     def summary(self) -> dict[str, Any]:
@@ -147,7 +148,9 @@ class EpochProgress:
             terms=None if state["terms"] is None else state["terms"].to(device),
             watched={name: list(v.to(device)) for name, v in state["watched"].items()},
         )
-        progress.auc.restore(
-            {name: None if v is None else v.numpy() for name, v in state["auc"].items()}
-        )
+        kept = {name: None if v is None else v.numpy() for name, v in state["auc"].items()}
+        if "logits" in kept:  # so the first version saved them
+            logits = kept.pop("logits")
+            kept["probabilities"] = None if logits is None else probability_of(logits)
+        progress.auc.restore(kept)
         return progress

@@ -231,15 +231,11 @@ def test_the_readers_are_listed(gainakt: Callable[..., Result]) -> None:
 
     code, out, _ = gainakt("prepare", "--list")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(READERS)
-
-
-def test_every_option_of_every_reader_is_a_flag_of_prepare() -> None:
-    from gainakt.data.readers import READERS
-
-    known = {name for names in options("prepare") for name in names}
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(READERS)
     for reader in READERS.values():
-        assert {f"--{option}" for option in reader.options} <= known, reader.name
+        for option in reader.options:
+            assert f"--{option.replace('_', '-')} " in out, (reader.name, option)
 
 
 TINY = [

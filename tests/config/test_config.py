@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gainakt.config import (
-    MODEL_PARAMETERS,
+    MODELS,
     Config,
     config_hash,
     dump_config,
@@ -341,10 +341,10 @@ def test_writing_and_loading_gives_the_same_configuration(overrides: dict[str, A
     assert config_hash(load_config(None, overridden(config))) == config_hash(config)
 
 
-@pytest.mark.parametrize("name", MODEL_PARAMETERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_has_a_configuration_that_goes_round(name: str) -> None:
     config = load_config(None, {"model": name, **PLAIN})
-    assert type(config.model) is MODEL_PARAMETERS[name]
+    assert type(config.model) is MODELS[name].parameters
     content = dump_config(config)
     assert parse_config(content) == config
     # values that all models share are where they are for the first
@@ -361,12 +361,12 @@ def test_flags_go_over_the_file(tmp_path: Path) -> None:
 
 
 def test_choosing_another_model_leaves_the_file_s_model_parameters_behind(tmp_path: Path) -> None:
-    others = [name for name in MODEL_PARAMETERS if name != "gainakt2exp"]
+    others = [name for name in MODELS if name != "gainakt2exp"]
     if not others:
         pytest.skip("there is one model only")
     path = written(tmp_path, dump_config(load_config(None, {**PLAIN, "num_encoder_blocks": 1})))
     config = load_config(path, {"model": others[0]})
-    assert type(config.model) is MODEL_PARAMETERS[others[0]]
+    assert type(config.model) is MODELS[others[0]]
     # the same model keeps them
     config = load_config(path, {"model": "gainakt2exp"})
     assert config.model_dump()["model"]["num_encoder_blocks"] == 1

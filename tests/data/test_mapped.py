@@ -23,8 +23,6 @@ from gainakt.data.mapped import Piece, TextColumn, open_arrays, release, text_at
 from gainakt.data.simulate import simulate
 from gainakt.errors import DataError
 
-NAMES = ("skills", "responses", "orders", "offsets", "folds")
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -50,9 +48,7 @@ def inside(folder: Path) -> list[str]:
 
 
 def assert_same(a: interactions.Dataset, b: interactions.Dataset) -> None:
-    assert list(a.student_ids) == list(b.student_ids)
-    for name in NAMES:
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert a.differences(b) == []
 
 
 def test_arrays_are_those_of_the_table(folder: Path) -> None:
@@ -76,7 +72,7 @@ def test_nothing_that_is_written_to_an_array_reaches_the_disk(folder: Path) -> N
     data = load_dataset(folder)
     before = data.rows.response.copy()
     data.rows.response[:] = 7
-    np.testing.assert_array_equal(load_dataset(folder).responses, before)
+    np.testing.assert_array_equal(load_dataset(folder).rows.response, before)
 
 
 def test_arrays_of_an_older_table_are_not_used_and_go(folder: Path, tmp_path: Path) -> None:
@@ -100,7 +96,7 @@ def test_a_table_that_was_touched_is_verified_again(folder: Path, reads: list[Pa
         load_dataset(folder)
 
 
-@pytest.mark.parametrize("name", ["skills.npy", "offsets.npy", mapped.STUDENTS_FILE])
+@pytest.mark.parametrize("name", ["skill.npy", "offsets.npy", mapped.STUDENTS_FILE])
 @pytest.mark.parametrize("size", [0, 100, -1])
 def test_arrays_cut_short_are_made_anew(folder: Path, name: str, size: int) -> None:
     # a copy: maps of a file that is cut in place end with it
@@ -163,7 +159,7 @@ def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
 
 def take_arrays_away(folder: Path) -> int:
     """Leave the table alone; returns how many rows it has."""
-    rows = len(load_dataset(folder).skills)
+    rows = len(load_dataset(folder).rows)
     (key,) = inside(folder)
     (folder / ARRAYS_FOLDER / key).rename(folder.parent / "away")
     return rows
@@ -178,7 +174,7 @@ def test_a_maker_that_is_killed_leaves_nothing_that_counts(folder: Path) -> None
     maker.stdout.close()
     (left,) = inside(folder)
     assert left.endswith(".unfinished")
-    assert len(load_dataset(folder).skills) == rows
+    assert len(load_dataset(folder).rows) == rows
     # the next maker clears up behind the dead one
     (key,) = inside(folder)
     assert left.startswith(key) and left != key
@@ -200,7 +196,7 @@ def test_without_locks_the_slower_maker_takes_what_is_there(
     monkeypatch.setattr(mapped, "fcntl", None)
     whole = load_dataset(folder)
     (key,) = inside(folder)
-    mapped._make(folder / ARRAYS_FOLDER, key, iter(()), remove_others=False)
+    mapped._make(folder / ARRAYS_FOLDER, key, ["skill"], iter(()), remove_others=False)
     assert inside(folder) == [key]
     assert_same(load_dataset(folder), whole)
 
@@ -247,7 +243,7 @@ def test_what_the_reader_raises_is_passed_on(tmp_path: Path) -> None:
         yield
 
     with pytest.raises(DataError, match="no"):
-        open_arrays(tmp_path / "arrays", "key", 1, 1, pieces)
+        open_arrays(tmp_path / "arrays", "key", 1, 1, ["skill"], pieces)
     assert list((tmp_path / "arrays").iterdir()) == []
 
 
@@ -291,8 +287,10 @@ def test_a_part_is_the_data_set_of_its_students(folder: Path) -> None:
     assert part.folds.tolist() == data.folds[chosen].tolist()
     for i, s in enumerate(chosen):
         own, there = slice(*part.offsets[[i, i + 1]]), slice(*data.offsets[[s, s + 1]])
-        for name in ("skills", "responses", "orders"):
-            np.testing.assert_array_equal(getattr(part, name)[own], getattr(data, name)[there])
+        for name, values in data.rows.present().items():
+            np.testing.assert_array_equal(getattr(part.rows, name)[own], values[there])
+        for name in ("correct", "true_mastery"):
+            np.testing.assert_array_equal(part.column(name)[own], data.column(name)[there])
     assert part.part(np.array([1])).student_ids == [data.student_ids[3]]
 
 

@@ -20,7 +20,14 @@ from gainakt.data.sequences import Sequences
 from gainakt.models import KnowledgeTracer, ModelOutput, build_model
 from gainakt.objectives.schedule import EpochWeights
 from gainakt.objectives.total import BatchWeights, total_loss
-from tests.helpers import Steps, of_student, random_students, sequences_of, small_config
+from tests.helpers import (
+    Steps,
+    of_student,
+    random_students,
+    sequences_of,
+    small_config,
+    vocabulary_of,
+)
 
 SKILLS = 5
 lengths_lists = st.lists(st.integers(3, 40), min_size=1, max_size=14)
@@ -47,7 +54,7 @@ def config_of(name: str) -> Any:
 
 
 def model_of(name: str) -> KnowledgeTracer:
-    return build_model(config_of(name), SKILLS).train()  # dropout is 0
+    return build_model(config_of(name), vocabulary_of(SKILLS)).train()  # dropout is 0
 
 
 def per_step(batch: Batch, values: Tensor, count: int) -> Tensor:
@@ -221,7 +228,7 @@ def test_the_future_does_not_reach_a_packed_prediction(name: str) -> None:
 
 @torch.no_grad()
 def test_mastery_in_packed_rows_rises_up_to_one() -> None:
-    model = build_model(small_config(), SKILLS)
+    model = build_model(small_config(), vocabulary_of(SKILLS))
     batch = packed(sequences_of(*random_students([50, 60, 40, 30], SKILLS)))
     mastery = model(batch).mastery
     falls = (mastery[:-1] - mastery[1:]).amax(dim=1)[batch.pairs(1)]

@@ -20,7 +20,7 @@ from gainakt.data.prepare import prepare
 Row = tuple[str, str, int, int]
 
 IDS = st.text(
-    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Z")), min_size=1, max_size=5
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Cn", "Z")), min_size=1, max_size=5
 )
 SOURCES = st.lists(
     st.tuples(

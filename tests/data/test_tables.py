@@ -202,7 +202,7 @@ def test_rows_that_are_left_out_have_empty_cells() -> None:
         None,
         0.2,
     ]
-    assert long.dataset.skill_ids == ("10",)
+    assert long.dataset.with_used_skills().skill_ids == ("10",)
     one = read_table(ANSWERS).keep(np.array([False, False, False, False, True]))
     assert histories(one) == {"a": [("3", 1)]} and one.rows.tolist() == [3]
 

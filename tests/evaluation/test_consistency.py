@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from gainakt.config import MODELS
 from gainakt.data.batches import Batch
 from gainakt.data.sequences import Sequences, chunk_sequences
 from gainakt.evaluation.consistency import (
@@ -27,9 +28,18 @@ from gainakt.evaluation.consistency import (
     sample_students,
     within_student_correlations,
 )
-from gainakt.evaluation.readout import Readout, read_out
-from gainakt.models import BUILDERS, KnowledgeTracer, ModelOutput, build_model
-from tests.helpers import batch_of, dataset_of, lay_out, random_students, sequences_of, small_config
+from gainakt.evaluation.readout import Readout
+from gainakt.models import KnowledgeTracer, ModelOutput, build_model
+from tests.helpers import (
+    batch_of,
+    dataset_of,
+    lay_out,
+    predictor_of,
+    random_students,
+    sequences_of,
+    small_config,
+    vocabulary_of,
+)
 
 CPU = torch.device("cpu")
 
@@ -59,7 +69,7 @@ class Scripted(KnowledgeTracer):
 
 
 def readout_of(sequences: Sequences, mastery: Values, gains: Values, **settings: Any) -> Readout:
-    return read_out(Scripted(mastery, gains), sequences, CPU, **settings)
+    return predictor_of(Scripted(mastery, gains)).read(sequences, **settings)
 
 
 RISING = [[0.1, 0.2], [0.2, 0.3], [0.3, 0.4], [0.4, 0.5]]
@@ -70,9 +80,9 @@ FOUR = [(0, 1), (1, 0), (0, 1), (1, 1)]
 def test_read_out_puts_steps_in_order_and_leaves_out_padding() -> None:
     students = random_students([9, 3, 40, 4], seed=8)
     config = small_config()
-    model = build_model(config, 4).train()
+    model = build_model(config, vocabulary_of(4)).train()
     sequences = sequences_of(*students)
-    readout = read_out(model, sequences, CPU)
+    readout = predictor_of(model).read(sequences)
     assert model.training
     assert readout.sequence.tolist() == [i for i, s in enumerate(students) for _ in s]
     assert readout.position.tolist() == [t for s in students for t in range(len(s))]
@@ -190,10 +200,12 @@ def test_global_alignment_correlates_with_residual_performance_and_counts_the_un
     assert result.gain_correlation == pytest.approx(correlation(gains[0]), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_can_be_read_out(name: str) -> None:
     sequences = sequences_of(*random_students([12, 15, 20], seed=9))
-    check = consistency_check(read_out(build_model(small_config(name), 4), sequences, CPU))
+    check = consistency_check(
+        predictor_of(build_model(small_config(name), vocabulary_of(4))).read(sequences)
+    )
     assert check.monotonicity_violation_rate == 0.0
     assert check.negative_gain_rate == 0.0
     assert check.bounds_violation_rate == 0.0
@@ -204,7 +216,7 @@ def test_a_model_without_mastery_has_no_correlation_and_violates_nothing() -> No
         def forward(self, batch: Batch) -> ModelOutput:
             return ModelOutput(torch.zeros(len(batch.valid)))
 
-    check = consistency_check(read_out(Plain(), sequences_of(FOUR), CPU))
+    check = consistency_check(predictor_of(Plain()).read(sequences_of(FOUR)))
     assert check.mastery_correlation is None
     assert check.gain_correlation is None
     assert check.bounds_violation_rate == 0.0

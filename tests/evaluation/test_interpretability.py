@@ -26,7 +26,14 @@ from gainakt.evaluation.traces import next_answer_correlation, rank_correlation,
 from gainakt.models import build_model
 from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput
 from tests.conftest import Outcome, tiny_command
-from tests.helpers import dataset_of, random_students, sequences_of, small_config
+from tests.helpers import (
+    dataset_of,
+    predictor_of,
+    random_students,
+    sequences_of,
+    small_config,
+    vocabulary_of,
+)
 
 CPU = torch.device("cpu")
 SKILLS = 4
@@ -150,7 +157,7 @@ def test_attempts_agree_with_nothing_at_equal_attempt_number() -> None:
 def test_direction_of_a_model_in_which_every_second_answer_counts_against() -> None:
     # flipping answer 0 or 2 raises all later predictions, flipping answer 1 lowers them
     sequences = sequences_of([(0, 0), (1, 0), (2, 0), (3, 0), (0, 1)])
-    flips = flip_answers(Sum(1.0, -1.0, 1.0, 0.0, 0.0), sequences, CPU, flips=100, seed=0)
+    flips = flip_answers(predictor_of(Sum(1.0, -1.0, 1.0, 0.0, 0.0)), sequences, flips=100, seed=0)
     # answers 0 to 3 are followed by 4, 3, 2 and 1 predictions; answer 3 has no weight
     assert sorted(flips.later.tolist()) == [1, 2, 3, 4]
     assert dict(zip(flips.later.tolist(), flips.later_falls.tolist(), strict=True)) == {
@@ -165,9 +172,9 @@ def test_direction_of_a_model_in_which_every_second_answer_counts_against() -> N
 def test_flips_are_drawn_from_wrong_answers_without_repetition() -> None:
     sequences = sequences_of(*random_students([9, 30, 12, 3], SKILLS))
     wrong = int((sequences.rows.response == 0).sum())
-    drawn = flip_answers(Sum(1.0), sequences, CPU, flips=10, seed=0)
+    drawn = flip_answers(predictor_of(Sum(1.0)), sequences, flips=10, seed=0)
     assert len(drawn.student) == 10 < wrong
-    everything = flip_answers(Sum(1.0), sequences, CPU, flips=10_000, seed=0)
+    everything = flip_answers(predictor_of(Sum(1.0)), sequences, flips=10_000, seed=0)
     ends = np.cumsum(sequences.lengths) - 1
     assert len(everything.student) == wrong - int((sequences.rows.response[ends] == 0).sum())
     assert everything.later_falls.sum() == 0
@@ -175,13 +182,13 @@ def test_flips_are_drawn_from_wrong_answers_without_repetition() -> None:
 
 @pytest.mark.parametrize("weights", ["in_context", "skills_only"])
 def test_skills_only_never_falls(weights: str) -> None:
-    model = build_model(small_config("gainsum", weights=weights), SKILLS)
+    model = build_model(small_config("gainsum", weights=weights), vocabulary_of(SKILLS))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += torch.randn(parameter.shape, generator=generator)
     flips = flip_answers(
-        model, sequences_of(*random_students([40] * 20, SKILLS)), CPU, flips=300, seed=0
+        predictor_of(model), sequences_of(*random_students([40] * 20, SKILLS)), flips=300, seed=0
     )
     assert flips.later.sum() > 3000
     assert (flips.later_falls.sum() == 0) == (weights == "skills_only")
@@ -192,9 +199,9 @@ def test_skills_only_never_falls(weights: str) -> None:
 
 
 def test_the_sum_of_gainsum_is_exact_and_its_signs_are_right() -> None:
-    model = build_model(small_config("gainsum"), SKILLS)
+    model = build_model(small_config("gainsum"), vocabulary_of(SKILLS))
     sequences = sequences_of(*random_students([3, 50, 50, 17], SKILLS))
-    found = decompose(model, sequences, CPU)
+    found = decompose(predictor_of(model), sequences)
     assert found is not None
     assert len(found.error) == 2 + 49 + 49 + 16
     assert found.error.max() < 1e-5
@@ -205,7 +212,7 @@ def test_the_sum_of_gainsum_is_exact_and_its_signs_are_right() -> None:
 
 def test_a_wrong_sum_and_wrong_signs_are_seen() -> None:
     sequences = sequences_of([(0, 1), (1, 1), (2, 0)], [(0, 0), (0, 1)])
-    found = decompose(Sum(1.0, -2.0, wrong_sum=0.25), sequences, CPU)
+    found = decompose(predictor_of(Sum(1.0, -2.0, wrong_sum=0.25)), sequences)
     assert found is not None
     np.testing.assert_allclose(found.error, 0.25, atol=1e-6)
     by_student = {s: found.right_signs[found.student == s].tolist() for s in (0, 1)}
@@ -217,7 +224,7 @@ def test_deletion_by_hand() -> None:
     weights = [0.1] * 10
     weights[2] = 1.0
     steps = [(k % SKILLS, 1) for k in range(11)]
-    found = delete_answers(Sum(*weights), sequences_of(steps), CPU, targets=5, seed=0)
+    found = delete_answers(predictor_of(Sum(*weights)), sequences_of(steps), targets=5, seed=0)
     assert found is not None and found.struck is not None
     full = sigmoid(0.5 + 1.9)
     assert found.strongest.shape == (1,)
@@ -230,7 +237,7 @@ def test_deletion_by_hand() -> None:
 def test_deletion_by_gains_removes_what_gained_on_the_skill_asked() -> None:
     # only the fourth of ten answers was right, so it alone gained, and it alone moves the model
     steps = [(0, int(k == 3)) for k in range(10)] + [(1, 1)]
-    found = delete_answers(WithGains(), sequences_of(steps), CPU, targets=5, seed=0)
+    found = delete_answers(predictor_of(WithGains()), sequences_of(steps), targets=5, seed=0)
     assert found is not None and found.struck is None
     assert found.strongest[0] == pytest.approx(sigmoid(1) - sigmoid(0), abs=1e-6)
     assert found.recent[0] == 0.0
@@ -243,19 +250,19 @@ def test_models_that_explain_nothing_have_no_faithfulness() -> None:
             return ModelOutput(logits)
 
     sequences = sequences_of(*random_students([20, 30], SKILLS))
-    assert decompose(Plain(), sequences, CPU) is None
-    assert delete_answers(Plain(), sequences, CPU, targets=5, seed=0) is None
+    assert decompose(predictor_of(Plain()), sequences) is None
+    assert delete_answers(predictor_of(Plain()), sequences, targets=5, seed=0) is None
 
 
 def test_deletion_draws_predictions_with_ten_answers_before_and_scored_ones_only() -> None:
     sequences = sequences_of(*random_students([10, 11, 14], SKILLS))
-    found = delete_answers(Sum(1.0), sequences, CPU, targets=100, seed=0)
+    found = delete_answers(predictor_of(Sum(1.0)), sequences, targets=100, seed=0)
     assert found is not None
     assert np.bincount(found.student, minlength=3).tolist() == [0, 1, 4]
     # in windows each answer is a target once
     data = dataset_of([40])
     windows = window_sequences(data, np.array([0]), 20, 5)
-    found = delete_answers(Sum(1.0), windows, CPU, targets=100, seed=0)
+    found = delete_answers(predictor_of(Sum(1.0)), windows, targets=100, seed=0)
     assert found is not None and len(found.student) == 40 - 10
 
 

@@ -17,7 +17,8 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.data.simulate import simulate
-from gainakt.evaluation.protocol import with_skills_of
+from gainakt.data.vocabulary import Vocabulary
+from gainakt.evaluation.protocol import coded as code_with
 from gainakt.record.checkpoint import load_checkpoint
 from tests.conftest import TINY, Outcome
 from tests.helpers import batch_of
@@ -202,7 +203,7 @@ def test_a_skill_the_model_never_saw_is_named(
 def test_skills_are_matched_by_name_not_by_place(write_students: Callable[..., Path]) -> None:
     steps = [("k04", 1), ("k02", 0), ("k04", 1)]
     data = load_dataset(write_students({"s": (-1, steps)}))
-    coded = with_skills_of(data, ("k01", "k02", "k03", "k04"))
+    coded = code_with(data, Vocabulary(("k01", "k02", "k03", "k04")))
     assert data.rows.skill.tolist() == [1, 0, 1]
     assert coded.rows.skill.tolist() == [3, 1, 3]
     assert coded.skill_ids == ("k01", "k02", "k03", "k04")

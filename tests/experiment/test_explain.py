@@ -18,23 +18,22 @@ import torch
 from gainakt.data.sequences import chunk_sequences
 from gainakt.errors import GainaktError
 from gainakt.evaluation.explanation import explain_prediction
-from gainakt.evaluation.readout import read_out
 from gainakt.models import build_model
 from gainakt.report.figures import explanation_figure, save
 from tests.conftest import Outcome
-from tests.helpers import dataset_of, small_config
+from tests.helpers import dataset_of, predictor_of, small_config, vocabulary_of
 
 CPU = torch.device("cpu")
 
 
 def test_an_explanation_is_that_of_the_prediction() -> None:
     data = dataset_of([8, 12], n_skills=3)
-    model = build_model(small_config("gainsum"), 3).eval()
-    readout = read_out(model, chunk_sequences(data, np.arange(2), 64), CPU)
+    model = build_model(small_config("gainsum"), vocabulary_of(3)).eval()
+    readout = predictor_of(model).read(chunk_sequences(data, np.arange(2), 64))
     for student, first in ((0, 0), (1, 8)):
         for step in (1, 4, 7):
             asked = int(data.rows.skill[first + step])
-            e = explain_prediction(model, data, student, step, asked, 64, 20, CPU)
+            e = explain_prediction(predictor_of(model, 64, 20), data, student, step, asked)
             assert e.logit == pytest.approx(float(readout.logit[first + step - 1]), abs=1e-5)
             assert e.right == bool(data.rows.response[first + step])
             assert [a.step for a in e.past] == list(range(step))
@@ -46,11 +45,11 @@ def test_an_explanation_is_that_of_the_prediction() -> None:
 
 def test_another_skill_and_the_time_after_the_last_answer() -> None:
     data = dataset_of([8], n_skills=3)
-    model = build_model(small_config("gainsum"), 3).eval()
+    model = build_model(small_config("gainsum"), vocabulary_of(3)).eval()
     other = (int(data.rows.skill[4]) + 1) % 3
-    e = explain_prediction(model, data, 0, 4, other, 64, 20, CPU)
+    e = explain_prediction(predictor_of(model, 64, 20), data, 0, 4, other)
     assert e.right is None and e.skill == data.skill_ids[other]
-    later = explain_prediction(model, data, 0, 8, other, 64, 20, CPU)
+    later = explain_prediction(predictor_of(model, 64, 20), data, 0, 8, other)
     assert later.right is None and len(later.past) == 8
     assert [a.mastery for a in later.past[:4]] == pytest.approx(
         [a.mastery for a in e.past], abs=1e-6
@@ -59,11 +58,11 @@ def test_another_skill_and_the_time_after_the_last_answer() -> None:
 
 def test_a_long_history_is_read_from_its_recent_part() -> None:
     data = dataset_of([50], n_skills=3)
-    model = build_model(small_config("gainsum", seq_len=10), 3).eval()
-    e = explain_prediction(model, data, 0, 30, 0, 10, 1, CPU)
+    model = build_model(small_config("gainsum", seq_len=10), vocabulary_of(3)).eval()
+    e = explain_prediction(predictor_of(model, 10, 1), data, 0, 30, 0)
     assert [a.step for a in e.past] == list(range(21, 30))
     # windows that move on by 4 score answers 10 to 13, ..., 30 to 33: the last starts at 24
-    e = explain_prediction(model, data, 0, 30, 0, 10, 4, CPU)
+    e = explain_prediction(predictor_of(model, 10, 4), data, 0, 30, 0)
     assert [a.step for a in e.past] == list(range(24, 30))
 
 
@@ -164,7 +163,9 @@ def test_mistakes_are_named(
 @pytest.mark.parametrize("model", ["gainsum", "gainakt2exp"])
 def test_a_picture_is_drawn(model: str, tmp_path: Path) -> None:
     data = dataset_of([30], n_skills=3)
-    e = explain_prediction(build_model(small_config(model), 3), data, 0, 25, 1, 64, 20, CPU)
+    e = explain_prediction(
+        predictor_of(build_model(small_config(model), vocabulary_of(3)), 64, 20), data, 0, 25, 1
+    )
     figure = explanation_figure(e)
     save(figure, tmp_path / "a.svg")
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")

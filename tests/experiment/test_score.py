@@ -20,15 +20,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gainakt.evaluation.protocol as protocol
-from gainakt.config import Data, Evaluation
+from gainakt.config import Data
 from gainakt.data.batches import Batch, bounded_ranges
 from gainakt.data.interactions import load_dataset
 from gainakt.data.simulate import simulate
+from gainakt.evaluation.predictor import Predictor
 from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split, predict
 from gainakt.models import KnowledgeTracer, ModelOutput
 from gainakt.record.checkpoint import load_checkpoint
 from tests.conftest import TINY, Outcome
-from tests.helpers import dataset_of
+from tests.helpers import dataset_of, predictor_of
 
 CPU = torch.device("cpu")
 SEQ_LEN = int(str(TINY["seq_len"]))
@@ -44,9 +45,15 @@ class Counting(KnowledgeTracer):
         return ModelOutput(logits, mastery)
 
 
+def counting(dataset: Any, seq_len: int = 8, stride: int = 3) -> Predictor:
+    """`Counting` as a predictor of a data set's skills."""
+    model = Counting()
+    model.vocabulary = dataset.vocabulary
+    return predictor_of(model, seq_len, stride)
+
+
 def parts_of(dataset: Any, students: np.ndarray, size: int, seq_len: int = 8) -> list[pa.Table]:
-    skills = dataset.skill_ids
-    found = predict(Counting(), dataset, students, skills, seq_len, 3, CPU, size=size)
+    found = predict(counting(dataset, seq_len), dataset, students, size=size)
     return [table for _, table in found]
 
 
@@ -74,11 +81,7 @@ def test_any_size_of_part_gives_the_same_metrics(
     tables: list[pa.Table] = []
 
     def metrics() -> dict[str, Any]:
-        folds, evaluation = Data(), Evaluation(window_stride=3)
-        return evaluate_split(
-            *(Counting(), dataset, dataset.skill_ids, "valid", folds, 8, evaluation, CPU),
-            keep=tables.append,
-        )
+        return evaluate_split(counting(dataset), dataset, "valid", Data(), tables.append)
 
     whole = metrics()
     assert len(tables) == 1
@@ -136,16 +139,8 @@ def test_parts_of_a_real_model_agree(gainsum_run: Path, tiny_data: Path, tmp_pat
     data = load_dataset(tiny_data)
 
     def table(size: int) -> pa.Table:
-        parts = predict(
-            checkpoint.model(),
-            data,
-            np.arange(60),
-            checkpoint.skill_ids,
-            SEQ_LEN,
-            5,
-            CPU,
-            size=size,
-        )
+        predictor = predictor_of(checkpoint.model(), SEQ_LEN, 5)
+        parts = predict(predictor, data, np.arange(60), size=size)
         return pa.concat_tables([part for _, part in parts])
 
     whole, small = table(10**6), table(50)
@@ -229,7 +224,7 @@ def test_progress_says_how_far_it_is(
     monkeypatch.setattr(module, "REPORT_EVERY", -1.0)
     out = tmp_path / "p.parquet"
     outcome = gainakt("score", run_copy, "--data", tiny_data, "--out", out)
-    total = f"{len(load_dataset(tiny_data).skills) - 60:,}"
+    total = f"{len(load_dataset(tiny_data).rows) - 60:,}"
     assert f"{total} of {total} predictions, 0 s left" in outcome.err
     assert outcome.out.startswith(f"{total} predictions for 60 students in {out} (")
 
@@ -239,7 +234,7 @@ MEMORY = """
 import resource, sys
 import numpy as np, torch
 sys.path.insert(0, sys.argv[2])
-from tests.experiment.test_score import Counting
+from tests.experiment.test_score import counting
 from gainakt.data.interactions import load_dataset
 from gainakt.evaluation.metrics import RunningMetrics
 from gainakt.evaluation.protocol import predict
@@ -249,9 +244,7 @@ data, running = load_dataset(sys.argv[1]), RunningMetrics()
 running.auc.limit = 20_000
 students = np.arange(len(data.folds))
 with predictions_file(Path(sys.argv[1]) / "p.parquet") as keep:
-    for scored, table in predict(
-        Counting(), data, students, data.skill_ids, 64, 20, torch.device("cpu"), size=1 << 14
-    ):
+    for scored, table in predict(counting(data, 64, 20), data, students, size=1 << 14):
         running.add(scored.next_answer, scored.logit, scored.probability)
         keep(table)
 status = open("/proc/self/status").read().split("VmHWM:")[1].split()[0]

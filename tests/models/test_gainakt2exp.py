@@ -12,20 +12,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainakt.config import MODEL_PARAMETERS, load_config
+from gainakt.config import MODELS, load_config
 from gainakt.data.batches import Batch, make_batch
 from gainakt.errors import ConfigError
-from gainakt.models import BUILDERS, KnowledgeTracer, ModelOutput, build_model
+from gainakt.models import KnowledgeTracer, ModelOutput, build_model
 from gainakt.models.attention import Dropout, causal_attention
 from gainakt.models.gainakt2exp import GainAKT2Exp, TwoStreamBlock, accumulate_mastery
-from tests.helpers import batch_of, of_student, random_students, sequences_of, small_config
+from tests.helpers import (
+    batch_of,
+    of_student,
+    random_students,
+    sequences_of,
+    small_config,
+    vocabulary_of,
+)
 
 SKILLS = 4
-every_model = pytest.mark.parametrize("name", BUILDERS)
+every_model = pytest.mark.parametrize("name", MODELS)
 
 
 def small_model(name: str = "gainakt2exp", **overrides: Any) -> KnowledgeTracer:
-    return build_model(small_config(name, **overrides), SKILLS).eval()
+    return build_model(small_config(name, **overrides), vocabulary_of(SKILLS)).eval()
 
 
 def outputs(output: ModelOutput) -> dict[str, Tensor]:
@@ -41,11 +48,11 @@ def read(model: KnowledgeTracer, batch: Batch, index: int) -> dict[str, Tensor]:
 
 
 def test_every_model_has_parameters_and_a_builder() -> None:
-    assert set(BUILDERS) == set(MODEL_PARAMETERS)
+    assert set(MODELS) == set(MODELS)
 
 
 def test_seed_size_has_14_658_761_parameters() -> None:
-    model = build_model(load_config(None), 100)
+    model = build_model(load_config(None), vocabulary_of(100))
     # embeddings 2 * 200 * 512 + 100 * 512 + 200 * 512; six blocks of four projections, a
     # feed-forward layer and three norms; prediction 1536 -> 1024 -> 1; two heads 512 -> 100
     embeddings = (2 * 200 + 100 + 200) * 512
@@ -73,7 +80,7 @@ def test_initial_weights_depend_on_the_seed_only(name: str) -> None:
 
 def test_no_skills_no_model() -> None:
     with pytest.raises(ConfigError, match="no skills"):
-        build_model(small_config(), 0)
+        build_model(small_config(), vocabulary_of(0))
 
 
 @settings(deadline=None, max_examples=60)
@@ -287,7 +294,7 @@ def test_the_last_skill_and_a_single_skill_are_modelled(name: str) -> None:
     config = small_config(name)
     for skills in (1, 3):
         steps = [(skills - 1, t % 2) for t in range(5)]
-        logits = build_model(config, skills)(batch_of(steps)).logits
+        logits = build_model(config, vocabulary_of(skills))(batch_of(steps)).logits
         assert bool(torch.isfinite(logits).all())
 
 

@@ -15,7 +15,7 @@ from gainakt.errors import ConfigError
 from gainakt.models import build_model
 from gainakt.models.gainsum.evidence import attention_weights, preference, sum_evidence
 from gainakt.models.gainsum.model import GainSum
-from tests.helpers import Steps, batch_of, of_student, random_students, small_config
+from tests.helpers import Steps, batch_of, of_student, random_students, small_config, vocabulary_of
 
 SKILLS = 4
 both_settings = pytest.mark.parametrize("weights", ["in_context", "skills_only"])
@@ -23,7 +23,7 @@ both_settings = pytest.mark.parametrize("weights", ["in_context", "skills_only"]
 
 def random_model(weights: str, seed: int = 0, spread: float = 1.0) -> GainSum:
     """A model far from its initial weights, where the guarantees have to hold as well."""
-    model = build_model(small_config("gainsum", weights=weights, seed=seed), SKILLS)
+    model = build_model(small_config("gainsum", weights=weights, seed=seed), vocabulary_of(SKILLS))
     assert isinstance(model, GainSum)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import gainakt.data.batches as batches
-from gainakt.config import Config
+from gainakt.config import MODELS, Config
 from gainakt.data.batches import Batch, make_batch
-from gainakt.models import BUILDERS, KnowledgeTracer, ModelOutput, build_model
+from gainakt.models import KnowledgeTracer, ModelOutput, build_model
 from gainakt.models.gainakt2exp import GainAKT2Exp
 from gainakt.objectives.schedule import EpochWeights, ScheduleState, epoch_weights
 from gainakt.objectives.total import (
@@ -23,7 +23,14 @@ from gainakt.objectives.total import (
     prediction_loss,
     total_loss,
 )
-from tests.helpers import batch_of, lay_out, random_students, sequences_of, small_config
+from tests.helpers import (
+    batch_of,
+    lay_out,
+    random_students,
+    sequences_of,
+    small_config,
+    vocabulary_of,
+)
 
 # the batch of test_constraint.py, with its hand-computed terms
 BATCH = batch_of([(0, 1), (1, 0), (0, 1)], [(1, 0), (1, 1), (0, 0), (1, 1)])
@@ -191,13 +198,13 @@ def test_outputs_that_a_model_lacks_cost_nothing() -> None:
 
 
 def small_model(config: Config) -> KnowledgeTracer:
-    return build_model(config, 4)
+    return build_model(config, vocabulary_of(4))
 
 
 STUDENTS = random_students([3, 4, 5, 8, 9, 20, 21], seed=1)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_padding_content_reaches_no_term(name: str) -> None:
     """Scramble everything that stands on padding: all terms keep every bit."""
     config = small_config(name)
@@ -228,7 +235,7 @@ def test_padding_content_reaches_no_term(name: str) -> None:
     assert torch.equal(losses_of(config, LATE, output, batch)[0].terms(), terms)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_grouping_into_rectangles_reaches_no_term(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,9 +179,10 @@ def test_a_loaded_data_set_stands_for_its_folder(
     settings = {**SMALL, "epochs": 2}
     again = gainakt.train(load_config(None, settings), dataset, out=tmp_path, quiet=True)
     assert again.metrics.equals(run.metrics)
-    changed = replace(dataset, responses=1 - dataset.rows.response)
-    with pytest.raises(DataError, match="its responses differ"):
-        gainakt.train(None, changed, out=tmp_path, quiet=True, **settings)
+    for name, values in dataset.rows.present().items():
+        rows = dataset.rows.replace(**{name: values[::-1].copy()})
+        with pytest.raises(DataError, match=f"its {name} differ"):
+            gainakt.train(None, replace(dataset, rows=rows), out=tmp_path, quiet=True, **settings)
 
 
 @pytest.mark.parametrize(

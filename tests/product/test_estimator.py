@@ -178,7 +178,7 @@ def test_many_questions_are_asked_in_parts(
     X, y = history
     opened = told(X, pl.Series(y).set(pl.Series(np.arange(len(y)) % 2 == 1), None))
     together = fitted.predict_proba(opened)
-    monkeypatch.setattr("gainakt.evaluation.questions.QUESTIONS_AT_ONCE", 7)
+    monkeypatch.setattr("gainakt.evaluation.predictor.BLANKS_AT_ONCE", 7)
     np.testing.assert_allclose(fitted.predict_proba(opened), together, atol=1e-6)
 
 

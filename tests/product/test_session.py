@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gainakt.data.rows import one_student
 from gainakt.data.sequences import context_start
 from gainakt.errors import DataError, GainaktError
 from gainakt.models.interface import RecomputedState
-from gainakt.session import Session
+from gainakt.session import Answer, Session
 from gainakt.tracer import Tracer
 from tests.helpers import random_students, random_table, small_tracer
 
@@ -67,9 +68,9 @@ def test_all_skills_and_mastery_are_those_of_a_new_reading(name: str) -> None:
             session.predict_many(["k1", "k4"] if number % 3 == 1 else None)
         session.observe(f"k{skill}", answer)
         first = context_start(number, 12, 5)
-        state = RecomputedState(tracer.model)
-        for past_skill, past_answer in steps[first:number]:
-            state.observe(int(past_skill), int(past_answer))
+        state = RecomputedState(tracer.predictor.model)
+        past = steps[first:number]
+        state.extend(one_student([s for s, _ in past], [a for _, a in past]))
         expected = state.logits(skills).sigmoid().tolist()
         assert list(session.predict_many().values()) == pytest.approx(expected, abs=1e-12)
         assert session.predict_many(["k3", "k0"]) == {
@@ -98,9 +99,7 @@ def test_answers_at_once_are_answers_one_by_one(
     one_by_one, at_once = tracer.session(), tracer.session()
     for skill, answer in steps:
         one_by_one.observe(f"k{skill}", answer)
-    past = np.array(steps[:cut])
-    with torch.inference_mode():
-        at_once.state.extend(past[:, 0], past[:, 1])
+    at_once.extend(Answer(f"k{skill}", answer) for skill, answer in steps[:cut])
     for skill, answer in steps[cut:]:
         at_once.observe(f"k{skill}", answer)
     assert len(at_once) == len(one_by_one) == len(steps)
@@ -206,5 +205,6 @@ def test_the_state_is_as_large_after_many_answers_as_after_few() -> None:
     for step in range(200):
         begun.observe(f"k{step % 5}", step % 2)
     assert len(begun) == 200
-    assert len(begun.state._recent) == 12
+    recent = begun.state.recent()
+    assert recent is not None and len(recent) == 12
     assert begun.state._state.count == 11

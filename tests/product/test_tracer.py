@@ -23,8 +23,7 @@ from hypothesis import strategies as st
 import gainakt as package
 from gainakt.data.tables import read_table
 from gainakt.errors import ConfigError, DataError, ExperimentError, GainaktError
-from gainakt.evaluation.protocol import with_skills_of
-from gainakt.evaluation.scoring import predict_answers
+from gainakt.evaluation.protocol import coded
 from gainakt.record.checkpoint import load_checkpoint
 from tests.conftest import Outcome
 from tests.helpers import random_table, small_tracer
@@ -139,11 +138,9 @@ def test_students_do_not_depend_on_one_another(lengths: list[int], random: Any) 
 def test_it_does_not_matter_how_many_answers_are_read_at_once(answers_at_once: int) -> None:
     tracer = small_tracer(exact=True)
     long = read_table(random_table([5, 1, 1, 30, 13, 12, 2]))
-    data = with_skills_of(long.dataset, tracer.skills)
-    expected = predict_answers(tracer.model, data, 12, 5, tracer.device)
-    found = predict_answers(
-        tracer.model, data, 12, 5, tracer.device, answers_at_once=answers_at_once
-    )
+    data = coded(long.dataset, tracer.predictor.vocabulary)
+    expected = tracer.predictor.answers(data)
+    found = tracer.predictor.answers(data, answers_at_once)
     assert np.isnan(expected).sum() == 7
     np.testing.assert_allclose(found, expected, atol=1e-12, rtol=0)
 
@@ -301,7 +298,7 @@ def test_a_saved_model_is_the_same_model(model: str, tmp_path: Path) -> None:
     assert names == {"config.json", "model.safetensors", "README.md"}
     again = package.Tracer.from_pretrained(tmp_path / "model", device="cpu")
     assert again.predict(TABLE).equals(tracer.predict(TABLE))
-    assert again.rows.skill == tracer.skills and again.about == about
+    assert again.skills == tracer.skills and again.about == about
     content = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
     assert content["model_type"] == model and content["skill_ids"] == list(tracer.skills)
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
@@ -363,11 +360,11 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_tracer_learns_nothing_and_needs_no_gradient(gainsum_run: Path) -> None:
     tracer = package.load(gainsum_run)
-    assert not any(weight.requires_grad for weight in tracer.model.parameters())
-    assert not tracer.model.training
+    assert not any(weight.requires_grad for weight in tracer.predictor.model.parameters())
+    assert not tracer.predictor.model.training
     weights = load_checkpoint(gainsum_run / "model_best.safetensors").weights
     tracer.predict(pl.DataFrame({"student": ["s"] * 2, "skill": ["k01"] * 2, "correct": [1, 0]}))
-    for name, weight in tracer.model.state_dict().items():
+    for name, weight in tracer.predictor.model.state_dict().items():
         assert weight.equal(weights[name])
 
 

@@ -25,7 +25,7 @@ from gainakt.data.interactions import load_dataset
 from gainakt.models import build_model
 from gainakt.objectives.schedule import ScheduleState, epoch_weights
 from gainakt.objectives.total import BatchWeights, total_loss
-from tests.helpers import random_students, sequences_of, small_config
+from tests.helpers import random_students, sequences_of, small_config, vocabulary_of
 
 SCRIPTS = ("peers", "reference", "hotspots", "layouts", "scale", "gpu", "kill_resume")
 
@@ -57,7 +57,7 @@ class TestReference:
         assert isinstance(config.model, GainAKT2ExpParameters)
         sequences = sequences_of(*random_students(self.lengths, n_skills=4))
         torch.manual_seed(3)
-        ours = build_model(config, 4)
+        ours = build_model(config, vocabulary_of(4))
         reference = Reference(4, config.model)
         reference.load_state_dict(ours.state_dict())
         index = np.arange(len(self.lengths))

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from gainakt.cli.main import app
 from gainakt.cli.parameters import join_switches
-from gainakt.config import FILLED_BY_RUN, GROUPS, MODEL_PARAMETERS, NOT_HASHED, named_configs
+from gainakt.config import FILLED_BY_RUN, GROUPS, MODELS, NOT_HASHED, named_configs
 from gainakt.objectives.constraint import CONSTRAINTS
 from gainakt.record.checklist import CHECKS
 from gainakt.record.folder import RunFolder
@@ -64,9 +64,7 @@ def configuration_page() -> str:
     parts = [INTRODUCTION.format(named=named, not_hashed=not_hashed)]
     for group, cls in GROUPS.items():
         if group == "model":
-            parts += [
-                _section(f"model (`{name}`)", model) for name, model in MODEL_PARAMETERS.items()
-            ]
+            parts += [_section(f"model (`{name}`)", model) for name, model in MODELS.items()]
         else:
             parts.append(_section(group, cls))
     return "\n".join(parts)

@@ -15,9 +15,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from gainakt.config import MODELS
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import ExperimentError
 from gainakt.files import write_atomically
-from gainakt.models import BUILDERS, build_model
+from gainakt.models import build_model
 from gainakt.record.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -25,15 +27,15 @@ from gainakt.record.checkpoint import (
     save_checkpoint,
     save_state,
 )
-from tests.helpers import batch_of, random_students, small_config
+from tests.helpers import batch_of, random_students, small_config, vocabulary_of
 
 SKILL_IDS = ("7", "Brüche", "c, d", "9")
 
 
 def checkpoint_of(name: str = "gainakt2exp", **overrides: Any) -> Checkpoint:
     config = small_config(name, **overrides)
-    weights = build_model(config, len(SKILL_IDS)).state_dict()
-    return Checkpoint(config=config, skill_ids=SKILL_IDS, epoch=3, weights=weights)
+    weights = build_model(config, vocabulary_of(len(SKILL_IDS))).state_dict()
+    return Checkpoint(config=config, vocabulary=Vocabulary(SKILL_IDS), epoch=3, weights=weights)
 
 
 @pytest.fixture
@@ -41,17 +43,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "model_best.safetensors"
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_checkpoint_comes_back_as_it_was(name: str, path: Path) -> None:
     written = checkpoint_of(name, seed=7, purpose="round trip", learning_rate=1e-5)
     save_checkpoint(path, written)
     read = load_checkpoint(path)
     assert read.config == written.config
-    assert read.skill_ids == SKILL_IDS
+    assert read.vocabulary.skills == SKILL_IDS
     assert read.epoch == 3
     assert read.weights.keys() == written.weights.keys()
     batch = batch_of(*random_students([5, 9]))
-    original = build_model(written.config, 4).eval()
+    original = build_model(written.config, vocabulary_of(4)).eval()
     model = read.model()
     assert not model.training
     assert torch.equal(model(batch).logits, original(batch).logits)
@@ -119,7 +121,7 @@ def test_damaged_metadata_is_refused(change: dict[str, str | None], path: Path) 
 def test_weights_that_do_not_fit_are_refused(path: Path) -> None:
     written = checkpoint_of()
     for other in (
-        replace(written, skill_ids=SKILL_IDS[:3]),
+        replace(written, vocabulary=Vocabulary(SKILL_IDS[:3])),
         replace(written, config=small_config(d_ff=32)),
         replace(written, weights={k: v for k, v in written.weights.items() if "predict" not in k}),
         replace(written, weights=written.weights | {"spare": torch.zeros(1)}),

@@ -26,7 +26,7 @@ from gainakt.training.captured import WARM_UP, PackedSteps
 from gainakt.training.loop import Trainer
 from gainakt.training.path import COMPILING_PAYS, compiles, why_plain
 from gainakt.training.step import learning_rate_factor
-from tests.helpers import random_students, sequences_of, small_config
+from tests.helpers import random_students, sequences_of, small_config, vocabulary_of
 
 CPU = torch.device("cpu")
 TRAINING = sequences_of(*random_students([4 + 5 * n % 23 for n in range(30)], seed=1))
@@ -79,7 +79,9 @@ class Repeats:
 
 
 def trainer_of(config: Config, model: KnowledgeTracer | None = None) -> Trainer:
-    return Trainer(model or build_model(config, 4), config, TRAINING, VALIDATION, CPU)
+    return Trainer(
+        model or build_model(config, vocabulary_of(4)), config, TRAINING, VALIDATION, CPU
+    )
 
 
 def packed_trainer(
@@ -304,12 +306,14 @@ def test_the_learning_rates_of_an_epoch_are_the_schedules() -> None:
 def test_why_steps_are_plain() -> None:
     gpu = torch.device("cuda")
     config = small_config()
-    model = build_model(config, 4)
+    model = build_model(config, vocabulary_of(4))
     assert why_plain(model, config, CPU) == "on the CPU"
     assert why_plain(model, config, gpu) is None
     assert why_plain(model, small_config(cuda_graphs="off"), gpu) == "as configured"
     dkt = small_config("dkt")
-    assert "dkt does not read packed rows" in str(why_plain(build_model(dkt, 4), dkt, gpu))
+    assert "dkt does not read packed rows" in str(
+        why_plain(build_model(dkt, vocabulary_of(4)), dkt, gpu)
+    )
     assert trainer_of(config).path == "plain, on the CPU"
     assert trainer_of(small_config(use_amp=True)).path == "plain, on the CPU, bf16"
 

@@ -14,7 +14,7 @@ import torch
 from gainakt.models import build_model
 from gainakt.training.path import compiled
 from tests.data.test_packing import SKILLS, config_of, losses_and_gradients, packed
-from tests.helpers import random_students, sequences_of
+from tests.helpers import random_students, sequences_of, vocabulary_of
 
 slow = pytest.mark.skipif(
     "GAINAKT_COMPILE" not in os.environ, reason="takes minutes; set GAINAKT_COMPILE to run it"
@@ -27,7 +27,7 @@ slow = pytest.mark.skipif(
 def test_the_compiled_model_is_one_graph_and_computes_the_same(name: str, backend: str) -> None:
     torch.compiler.reset()
     batch = packed(sequences_of(*random_students([30, 40, 20, 50], SKILLS)))
-    model = build_model(config_of(name), SKILLS).train()
+    model = build_model(config_of(name), vocabulary_of(SKILLS)).train()
     expected, gradients = losses_and_gradients(name, model, batch)
     whole = compiled(model, backend)
     found, others = losses_and_gradients(name, model, batch, whole)

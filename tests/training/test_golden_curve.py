@@ -74,12 +74,20 @@ def numbers(curve: str) -> np.ndarray:
     return np.loadtxt(curve.splitlines(), delimiter=",", skiprows=1)
 
 
+def without_auc(curve: str) -> list[list[str]]:
+    """All columns but the AUCs, whose last bit depends on the order in which areas are added."""
+    rows = [line.split(",") for line in curve.splitlines()]
+    kept = [place for place, name in enumerate(rows[0]) if not name.endswith("_auc")]
+    return [[row[place] for place in kept] for row in rows]
+
+
 def test_the_curve_is_reproduced(tmp_path):
     curve, golden = train_golden(tmp_path), GOLDEN.read_text()
     hint = f"computed with torch {torch.__version__}; see CONTRIBUTING on renewing the golden curve"
-    if make_of_processor() == RECORDED_ON:
-        assert curve == golden, hint
     assert curve.splitlines()[0] == golden.splitlines()[0]
+    if make_of_processor() == RECORDED_ON:
+        assert without_auc(curve) == without_auc(golden), hint
+        np.testing.assert_allclose(numbers(curve), numbers(golden), rtol=1e-14, err_msg=hint)
     np.testing.assert_allclose(numbers(curve), numbers(golden), atol=CLOSE, err_msg=hint)
 
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from gainakt.config import Config
-from gainakt.evaluation.readout import read_out
+from gainakt.evaluation.predictor import Predictor, Reading
 from gainakt.machine import prepare_machine
 from gainakt.models import build_model
 from gainakt.objectives.schedule import epoch_weights
 from gainakt.training.captured import WARM_UP, PackedSteps
 from gainakt.training.loop import Trainer
 from gainakt.training.path import packed_steps
-from tests.helpers import small_config
+from tests.helpers import predictor_of, small_config, vocabulary_of
 from tests.training.test_captured import (
     EVENTFUL,
     STEPS,
@@ -53,7 +53,7 @@ def machine() -> Iterator[None]:
 
 def trainer_of(config: Config, *, recorded: bool) -> Trainer:
     device = torch.device("cuda")
-    model = build_model(config, 4).to(device)
+    model = build_model(config, vocabulary_of(4)).to(device)
     trainer = Trainer(model, config, TRAINING, VALIDATION, device)
     if not recorded:
         packed = packed_steps(trainer.step, config, TRAINING, trainer.say)
@@ -128,9 +128,9 @@ def test_a_compiled_recording_gives_equal_results() -> None:
 
 def test_a_readout_waits_once() -> None:
     config = CONFIGS["gainakt2exp"]
-    model = build_model(config, 4)
-    expected = read_out(model, VALIDATION, torch.device("cpu"))
-    found = read_out(model.cuda(), VALIDATION, torch.device("cuda"))
+    model = build_model(config, vocabulary_of(4))
+    expected = predictor_of(model).read(VALIDATION)
+    found = Predictor(model.cuda(), Reading(64, 20), torch.device("cuda")).read(VALIDATION)
     for name, value in vars(expected).items():
         torch.testing.assert_close(
             torch.from_numpy(vars(found)[name]),
@@ -147,4 +147,4 @@ def test_soft_answers_are_learnt_on_the_gpu_too() -> None:
     trainer.training = replace(TRAINING, soft_answers=TRAINING.rows.response * 0.5 + 0.25)
     trainer.run(Silent())
     assert trainer.packed is not None
-    assert trainer.packed.columns.targets.dtype.is_floating_point
+    assert trainer.packed.columns.target.dtype.is_floating_point

@@ -23,7 +23,7 @@ from gainakt.record.checkpoint import load_state, save_state
 from gainakt.training.loop import Trainer
 from gainakt.training.progress import UNSCORED, EpochProgress, Figures
 from gainakt.training.step import learning_rate_factor
-from tests.helpers import random_students, sequences_of, small_config
+from tests.helpers import random_students, sequences_of, small_config, vocabulary_of
 
 CPU = torch.device("cpu")
 TRAINING = sequences_of(*random_students([4, 6, 9, 10, 3, 12, 7, 8, 5, 11], seed=1))
@@ -64,7 +64,9 @@ class Notes:
 
 
 def trainer_of(config: Config, **arguments: Any) -> Trainer:
-    return Trainer(build_model(config, 4), config, TRAINING, VALIDATION, CPU, **arguments)
+    return Trainer(
+        build_model(config, vocabulary_of(4)), config, TRAINING, VALIDATION, CPU, **arguments
+    )
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
@@ -177,7 +179,7 @@ def test_training_learns() -> None:
     students = [[(skill, 1 - skill) for skill, _ in s] for s in random_students([12] * 12, 2)]
     sequences = sequences_of(*students)
     config = small_config(epochs=12, batch_size=4, learning_rate=0.02)
-    trainer = Trainer(build_model(config, 2), config, sequences, sequences, CPU)
+    trainer = Trainer(build_model(config, vocabulary_of(2)), config, sequences, sequences, CPU)
     trainer.run(Notes())
     assert trainer.history.rows[-1]["val_auc"] > 0.99
 
@@ -459,7 +461,7 @@ def test_progress_by_hand() -> None:
     assert "mastery_correlation" not in summary
     scored = int(batch.has_next.sum())
     assert int((torch.cat(progress.answers) != UNSCORED).sum()) == 2 * scored
-    assert len(progress.state()["auc"]["logits"]) == 2 * scored
+    assert len(progress.state()["auc"]["probabilities"]) == 2 * scored
     again = EpochProgress.restore(progress.state(), CPU)
     assert again.mean_loss() == progress.mean_loss()
     assert again.summary() == summary
@@ -510,7 +512,7 @@ def test_mixed_precision_computes_dense_layers_only() -> None:
     layer = torch.nn.Linear(3, 3)
     with precision(config.number_format, CPU):
         assert layer(torch.ones(1, 3)).dtype == torch.bfloat16
-        model = build_model(config, 4)
+        model = build_model(config, vocabulary_of(4))
         output = model(next(iter(training_batches(TRAINING, 4, 42, 1))))
     assert output.mastery is not None and output.gains is not None
     assert {output.logits.dtype, output.mastery.dtype, output.gains.dtype} == {torch.float32}

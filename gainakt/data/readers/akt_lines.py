@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT
+from gainakt.data.rows import CORRECT, FOLD, QUESTION, SKILL, STUDENT
 from gainakt.data.sources import ROW, Reader, Reading, fingerprint, unroll
-from gainakt.data.validation import check_rows
+from gainakt.data.validation import check_rows, number_interactions
 from gainakt.errors import DataError
 
 _LISTS_OF_LINES = {3: (SKILL, CORRECT), 4: (QUESTION, SKILL, CORRECT)}
@@ -23,9 +23,11 @@ def read(source: Path, options: Mapping[str, str]) -> Reading:
     """Read one file, or a folder whose files are the folds, in the order of their names."""
     files = _files(source)
     lines = _line_option(options)
-    parts = []
+    parts: list[pl.DataFrame] = []
     for fold, path in enumerate(files):
-        rows = _read_file(path, lines)
+        # students without an id of their own are numbered through all files
+        numbered = sum(part.get_column(STUDENT).n_unique() for part in parts)
+        rows = _read_file(path, lines, options.get("heads"), numbered)
         if len(files) > 1:
             rows = rows.with_columns(pl.lit(fold, pl.Int8).alias(FOLD))
         parts.append(rows)
@@ -34,24 +36,7 @@ def read(source: Path, options: Mapping[str, str]) -> Reading:
             f"{source}: some files have 3 lines a student and some 4; they must be alike"
         )
     rows = pl.concat(parts)
-    return Reading(_number_interactions(rows), [fingerprint(path) for path in files])
-
-
-def _number_interactions(rows: pl.DataFrame) -> pl.DataFrame:
-    """One interaction an item; with problem ids, neighbours can be the skills of one answer.
-
-    The files repeat a problem with several skills, one item for each. So neighbours with the same
-    problem and answer belong together until a skill comes again: then it is another attempt.
-    """
-    if QUESTION not in rows.columns:
-        return rows.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ORDER))
-    run = pl.struct(STUDENT, QUESTION, CORRECT).rle_id()
-    seen = pl.int_range(pl.len()).over("run", SKILL)
-    attempt = pl.col("seen").cum_max().over("run")
-    numbered = rows.with_columns(run.alias("run")).with_columns(seen.alias("seen"))
-    numbered = numbered.with_columns(attempt.alias("attempt"))
-    order = pl.struct("run", "attempt").rle_id().cast(pl.Int64).alias(ORDER)
-    return numbered.with_columns(order).drop("run", "seen", "attempt")
+    return Reading(number_interactions(rows), [fingerprint(path) for path in files])
 
 
 def _files(source: Path) -> list[Path]:
@@ -76,10 +61,13 @@ def _line_option(options: Mapping[str, str]) -> int | None:
     return int(lines)
 
 
-def _read_file(path: Path, lines: int | None) -> pl.DataFrame:
+def _read_file(path: Path, lines: int | None, heads: str | None, numbered: int) -> pl.DataFrame:
     fingerprint(path)
+    content = path.read_text("utf-8-sig")
+    if "\n" not in content:
+        content = content.replace("\r", "\n")
     # One comma too many at the end of a line is common in these files and means nothing.
-    text = [line.strip().removesuffix(",") for line in path.read_text("utf-8-sig").split("\n")]
+    text = [line.strip().removesuffix(",") for line in content.split("\n")]
     while text and not text[-1]:
         text.pop()
     lines = lines or _guess_lines(text)
@@ -88,9 +76,14 @@ def _read_file(path: Path, lines: int | None) -> pl.DataFrame:
             f"{path} has {len(text)} lines, which is no multiple of {lines} (lines a student); "
             "the option lines says how many there are: 3 or 4"
         )
+    if "" in text:
+        raise DataError(
+            f"{path}, line {text.index('') + 1} is blank; every student has {lines} lines with "
+            "something on each"
+        )
     names = _LISTS_OF_LINES[lines]
     records: dict[str, list[Any]] = {
-        STUDENT: _student_ids(text, lines),
+        STUDENT: _student_ids(path, text, lines, heads, numbered),
         ROW: list(range(1, len(text), lines)),
         **{name: text[index::lines] for index, name in enumerate(names, start=1)},
     }
@@ -109,13 +102,41 @@ def _guess_lines(text: list[str]) -> int:
     return 4 if alike and len(text) % 4 == 0 and set(head[2]) <= {"0", "1"} else 3
 
 
-def _student_ids(text: list[str], lines: int) -> list[str]:
-    """The first field of each first line; the record's number where that line is only a count."""
-    heads = text[0::lines]
-    lengths = [str(answers.count(",") + 1) for answers in text[lines - 1 :: lines]]
-    if heads == lengths:
-        return [str(number) for number in range(1, len(heads) + 1)]
-    return [head.split(",")[0] for head in heads]
+def _student_ids(
+    path: Path, text: list[str], lines: int, heads: str | None, numbered: int
+) -> list[str]:
+    """Each record's student: the first field of its first line, or its number.
+
+    The first lines are only counts of answers where all of them are; a number that comes again is
+    never one person by itself.
+    """
+    found = text[0::lines]
+    lengths = [answers.count(",") + 1 for answers in text[lines - 1 :: lines]]
+    fits = [head == str(length) for head, length in zip(found, lengths, strict=True)]
+    if heads not in (None, "ids", "counts"):
+        raise DataError(f"option heads is {heads!r}; allowed are ids and counts")
+    if heads == "counts" or (heads is None and all(fits)):
+        for number, (head, length, good) in enumerate(zip(found, lengths, fits, strict=True)):
+            if not good:
+                raise DataError(
+                    f"{path}, line {number * lines + 1}: the count is {head!r}, but {length} "
+                    "answers follow"
+                )
+        return [str(numbered + number) for number in range(1, len(found) + 1)]
+    ids = [head.split(",")[0].strip() for head in found]
+    if heads == "ids" or len(set(ids)) == len(ids):
+        return ids
+    first: dict[str, int] = {}
+    for number, student in enumerate(ids):
+        if student in first:
+            raise DataError(
+                f"{path}, lines {first[student] * lines + 1} and {number * lines + 1} both begin "
+                f"with {student!r}: say with the option heads whether the first line is a "
+                "student's id ('ids': these are one student) or a count of answers ('counts'; "
+                f"{fits.count(False)} of {len(fits)} do not fit)"
+            )
+        first[student] = number
+    return ids
 
 
 READER = Reader(
@@ -124,5 +145,8 @@ READER = Reader(
     "answers) a student, or a folder of such files, each a fold",
     example="gainakt prepare akt_lines path/to/assist2009 --out data/assist2009",
     read=read,
-    options={"lines": "lines a student, 3 or 4 (default: found out from the first student)"},
+    options={
+        "lines": "lines a student, 3 or 4 (default: found out from the first student)",
+        "heads": "what a student's first line is, ids or counts of answers (default: found out)",
+    },
 )

@@ -9,7 +9,7 @@ import polars as pl
 
 from gainakt.data.rows import CORRECT, ORDER, SKILL, STUDENT
 from gainakt.data.sources import Filter, Reader, Reading, fingerprint, read_csv
-from gainakt.data.validation import check_rows, parse_times
+from gainakt.data.validation import check_rows, parse_order
 
 _COLUMNS = {STUDENT: "user_id", ORDER: "log_id", SKILL: "sequence_id", CORRECT: "correct"}
 
@@ -17,13 +17,12 @@ _COLUMNS = {STUDENT: "user_id", ORDER: "log_id", SKILL: "sequence_id", CORRECT: 
 def read(source: Path, options: Mapping[str, str]) -> Reading:
     """Read the CSV ``source``; answers between 0 and 1 are left out, the rest ordered by log_id."""
     fingerprints = [fingerprint(source)]
-    table = read_csv(source, _COLUMNS.values())
-    rows = table.rename({column: name for name, column in _COLUMNS.items()})
+    rows, notes = read_csv(source, _COLUMNS)
     whole, filtered = _leave_out_fractional(rows)
-    logged = parse_times(whole, ORDER, source.name, "log_id", whole=True)
+    logged = parse_order(whole, ORDER, source.name, "log_id")
     # Equal log ids keep the order of the file and stay interactions of their own.
     whole = whole.with_columns(logged.rank("ordinal").cast(pl.Int64).alias(ORDER))
-    return Reading(check_rows(whole, source.name, _COLUMNS), fingerprints, [filtered])
+    return Reading(check_rows(whole, source.name, _COLUMNS), fingerprints, [filtered], notes)
 
 
 def _leave_out_fractional(rows: pl.DataFrame) -> tuple[pl.DataFrame, Filter]:

@@ -9,15 +9,18 @@ import polars as pl
 
 from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP
 from gainakt.data.sources import (
+    KEY,
     ROW,
+    Note,
     Reader,
     Reading,
+    TextFormat,
     as_text,
     check_columns,
     fingerprint,
     read_csv,
 )
-from gainakt.data.validation import check_rows, parse_times
+from gainakt.data.validation import check_rows, number_interactions, parse_order, parse_times
 from gainakt.errors import DataError
 
 _OPTION_COLUMNS = {
@@ -40,17 +43,21 @@ def read(source: Path, options: Mapping[str, str]) -> Reading:
         for option, column in options.items()
         if option in _OPTION_COLUMNS
     }
+    notes: list[Note] = []
     if source.suffix.lower() in _PARQUET_SUFFIXES:
         fingerprints = [fingerprint(source, text=False)]
-        table = _read_parquet(source, list(columns.values()))
+        rows = _read_parquet(source, columns)
     else:
-        fingerprints = [fingerprint(source)]
-        table = read_csv(source, columns.values(), separator=_separator(source, options))
-    rows = table.select(ROW, **{name: pl.col(column) for name, column in columns.items()})
-    return Reading(checked_rows(rows, source.name, columns), fingerprints)
+        form = _form(source, options)
+        fingerprints = [fingerprint(source, encoding=form.encoding)]
+        rows, notes = read_csv(source, columns, form=form)
+    rows = checked_rows(rows, source.name, columns, options.get("time_format"))
+    return Reading(rows, fingerprints, notes=notes)
 
 
-def checked_rows(rows: pl.DataFrame, file: str, columns: Mapping[str, str]) -> pl.DataFrame:
+def checked_rows(
+    rows: pl.DataFrame, file: str, columns: Mapping[str, str], time_format: str | None = None
+) -> pl.DataFrame:
     """The rows of a `Reading` from rows of text, every one of them checked.
 
     ``rows`` has ``row`` and columns of the interaction table; ``columns`` maps these to the names
@@ -58,26 +65,39 @@ def checked_rows(rows: pl.DataFrame, file: str, columns: Mapping[str, str]) -> p
     and what is allowed.
     """
     if TIMESTAMP in columns:
-        times = parse_times(rows, TIMESTAMP, file, columns[TIMESTAMP], whole=True)
+        times = parse_times(rows, TIMESTAMP, file, columns[TIMESTAMP], time_format)
         rows = rows.with_columns(times.alias(TIMESTAMP))
     if ORDER in columns:
-        keys = parse_times(rows, ORDER, file, columns[ORDER], whole=False)
+        keys = parse_order(rows, ORDER, file, columns[ORDER], time_format)
         rows = rows.with_columns(keys.alias(ORDER))
     rows = check_rows(rows, file, columns)
-    return rows.with_columns(_interaction_numbers(rows))
+    return _in_order(rows)
 
 
-def _interaction_numbers(rows: pl.DataFrame) -> pl.Expr:
-    """Rows in the file's order unless an order column says otherwise.
+def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows in the file's order unless an order column says otherwise, answers numbered.
 
-    Rows of one student with equal order and question are the skills of one answer.
+    Rows of one student and question that are neighbours then are the skills of one answer.
     """
     if ORDER not in rows.columns:
-        return pl.col(ROW).alias(ORDER)
-    head = pl.col(ROW)
-    if QUESTION in rows.columns:
-        head = pl.col(ROW).min().over(STUDENT, ORDER, QUESTION)
-    return pl.struct(ORDER, head.alias("head")).rank("dense").cast(pl.Int64).alias(ORDER)
+        return number_interactions(rows)
+    by = [ORDER]
+    if QUESTION in rows.columns:  # of those with equal order, the rows of a question together
+        first = pl.col(ROW).min().over(STUDENT, ORDER, QUESTION).alias("first")
+        rows, by = rows.with_columns(first), [ORDER, "first"]
+    rows = rows.sort(*by, ROW).with_columns(pl.col(ORDER).alias(KEY))
+    rows = rows.sort(pl.col(ROW).min().over(STUDENT), *by, ROW)
+    return number_interactions(rows, KEY).drop("first", strict=False)
+
+
+def _form(source: Path, options: Mapping[str, str]) -> TextFormat:
+    quote = options.get("quote", '"')
+    if quote == "none":
+        return TextFormat(_separator(source, options), None, options.get("encoding", "utf-8"), True)
+    if len(quote.encode()) != 1 or quote in "\r\n":
+        raise DataError(f"option quote is {quote!r}; it must be one character, or 'none'")
+    encoding = options.get("encoding", "utf-8")
+    return TextFormat(_separator(source, options), quote, encoding, "quote" in options)
 
 
 def _separator(source: Path, options: Mapping[str, str]) -> str:
@@ -89,16 +109,18 @@ def _separator(source: Path, options: Mapping[str, str]) -> str:
     return separator
 
 
-def _read_parquet(source: Path, columns: list[str]) -> pl.DataFrame:
+def _read_parquet(source: Path, columns: Mapping[str, str]) -> pl.DataFrame:
     try:
-        check_columns(source, pl.read_parquet_schema(source), columns)
-        table = pl.read_parquet(source, columns=list(dict.fromkeys(columns)))
+        with source.open("rb") as file:
+            check_columns(source, pl.read_parquet_schema(file), list(columns.values()))
+            file.seek(0)
+            table = pl.read_parquet(file, columns=list(dict.fromkeys(columns.values())))
     except pl.exceptions.PolarsError as error:
-        reason = (str(error).splitlines() or ["unknown reason"])[0]
+        reason = (str(error).splitlines() or ["unknown reason"])[0][:200]
         raise DataError(f"{source} cannot be read as Parquet: {reason}") from None
     if table.is_empty():
         raise DataError(f"{source} has no rows")
-    return as_text(table)
+    return as_text(table.select(**{name: pl.col(column) for name, column in columns.items()}))
 
 
 READER = Reader(
@@ -115,6 +137,9 @@ READER = Reader(
         "timestamp": "column with the time, whole numbers or ISO dates (kept as milliseconds)",
         "question": "column with the question's id",
         "fold": "column with the fold, -1 for test (default: split by student as pyKT does)",
+        "time_format": "form of times that are not ISO dates, such as %m/%d/%Y %H:%M",
+        "quote": "what quotes cells of a text file, one character or 'none' (default: \")",
+        "encoding": "encoding of a text file (default: utf-8)",
         "sep": "the separator of a text file, one character or 'tab' (default: comma)",
     },
     required=("student", "skill", "correct"),

@@ -51,7 +51,9 @@ def read(source: Path, options: Mapping[str, str]) -> Reading:
 
 
 def _read_file(path: Path, *, is_test: bool) -> tuple[pl.DataFrame, int]:
-    table = read_csv(path, ("uid", "concepts", "responses") if is_test else ("fold", *_REQUIRED))
+    needed = _REQUIRED if is_test else ("fold", *_REQUIRED)
+    optional = ("fold", "questions", "timestamps", _REPEAT)
+    table, _ = read_csv(path, {name: name for name in needed}, {name: name for name in optional})
     if FOLD not in table.columns:
         table = table.with_columns(pl.lit(str(TEST_FOLD)).alias(FOLD))
     lists = {name: column for name, column in _LISTS.items() if column in table.columns}
@@ -61,7 +63,7 @@ def _read_file(path: Path, *, is_test: bool) -> tuple[pl.DataFrame, int]:
     items, padding = _cut_padding(items, path.name)
     items = _number_interactions(items, path.name)
     if TIMESTAMP in lists:
-        times = parse_times(items, TIMESTAMP, path.name, "timestamps", whole=True)
+        times = parse_times(items, TIMESTAMP, path.name, "timestamps")
         items = items.with_columns(times.alias(TIMESTAMP))
     rows = check_rows(items, path.name, {**lists, STUDENT: "uid"})
     if is_test:
@@ -88,6 +90,11 @@ def _number_interactions(items: pl.DataFrame, file: str) -> pl.DataFrame:
     """Order the items, one number for all skills of a question, and give each skill its own row."""
     order = pl.int_range(pl.len(), dtype=pl.Int64)
     if _REPEAT in items.columns:
+        strange = items.filter(~pl.col(_REPEAT).is_in(["0", "1"]))
+        if not strange.is_empty():
+            row = strange.row(0, named=True)
+            allowed = "only 0 and 1 are allowed"
+            raise bad_cell(file, row, _REPEAT, row[_REPEAT], allowed, len(strange))
         order = ((pl.col(_REPEAT) != "1") | (pl.col(ITEM) == 1)).cast(pl.Int64).cum_sum()
     items = items.with_columns(order.alias(ORDER))
     skills = (

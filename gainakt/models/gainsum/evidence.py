@@ -8,6 +8,17 @@ import torch
 from torch import Tensor
 
 
+class Evidence(NamedTuple):
+    """What the past says, whatever is asked.
+
+    tokens: (N, d) of the questions asked. keys: (N, H, d_h). gains: (N, H), signed.
+    """
+
+    tokens: Tensor
+    keys: Tensor
+    gains: Tensor
+
+
 class Preference(NamedTuple):
     """Which answers heads prefer, whatever is asked; see `preference`.
 

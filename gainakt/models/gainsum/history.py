@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -223,6 +223,14 @@ class HistoryState:
         self.short_runs = 0
         self.overall = [0.0] * len(OVERALL_RATES)
         self.skills = [_SkillPast() for _ in range(n_skills)]
+
+    def copy(self) -> HistoryState:
+        """Return a past that goes on by itself."""
+        copied = HistoryState(0)
+        copied.__dict__ |= self.__dict__
+        # lists are renewed, never changed in place
+        copied.skills = [replace(own) for own in self.skills]
+        return copied
 
     def observe(self, skill: int, response: int) -> None:
         """Take in the answer (0 or 1) to a question on `skill`."""

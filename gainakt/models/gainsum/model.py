@@ -12,8 +12,15 @@ from torch import Tensor, nn
 
 from gainakt.config import Config, GainSumParameters
 from gainakt.data.batches import Batch
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.models.gainsum.block import QuestionBlock
-from gainakt.models.gainsum.evidence import Preference, attention_weights, preference, sum_evidence
+from gainakt.models.gainsum.evidence import (
+    Evidence,
+    Preference,
+    attention_weights,
+    preference,
+    sum_evidence,
+)
 from gainakt.models.gainsum.history import history_features, n_features
 from gainakt.models.gainsum.state import GainSumState
 from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput, wide
@@ -24,17 +31,6 @@ FEATURE_WIDTH = 64
 EMBEDDING_SPREAD = 1.0
 # What the setting skills_only fixes besides: no prediction falls with a right answer.
 RISING = {"falls_next", "falls_later"}
-
-
-class Evidence(NamedTuple):
-    """What the past says, whatever is asked.
-
-    tokens: (N, d) of the questions asked. keys: (N, H, d_h). gains: (N, H), signed.
-    """
-
-    tokens: Tensor
-    keys: Tensor
-    gains: Tensor
 
 
 class Query(NamedTuple):
@@ -110,8 +106,8 @@ class GainSum(KnowledgeTracer):
 
     def mastery_asked(self, batch: Batch, output: ModelOutput) -> Tensor:
         """Return the probability (N,) of a right answer: here mastery is what is predicted."""
-        # rounded once, as the probabilities of a Readout are
-        return output.logits.double().sigmoid().float()
+        # with all digits, as the probabilities of a Readout
+        return output.logits.double().sigmoid()
 
     def mastery(self, batch: Batch, skills: Tensor | None = None) -> Tensor:
         """Return sigmoid(logit(t, k)) after every step, as if k were asked next.
@@ -256,9 +252,9 @@ class GainSum(KnowledgeTracer):
     def _prefer(self, length: int, *, causal: bool = True) -> Preference:
         return preference(self.same, F.softplus(self.decay), length, causal=causal)
 
-    def begin(self, length: int) -> GainSumState:
+    def begin(self) -> GainSumState:
         """Return the state of a student without answers, which computes nothing twice."""
-        return GainSumState(self, length)
+        return GainSumState(self)
 
 
 def _exact(states: Tensor) -> torch.autocast:
@@ -284,7 +280,7 @@ def _is_same(skill: Tensor, asked: Tensor) -> Tensor:
     return asked[:, :, None] == skill[:, None]
 
 
-def build(config: Config, n_skills: int) -> GainSum:
-    """Build the model from a configuration; see the registry in `gainakt.models`."""
+def build(config: Config, vocabulary: Vocabulary) -> GainSum:
+    """Build the model from a configuration; see `gainakt.models.build_model`."""
     assert isinstance(config.model, GainSumParameters)
-    return GainSum(n_skills, config.model)
+    return GainSum(vocabulary.n_skills, config.model)

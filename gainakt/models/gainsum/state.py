@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gainakt.arrays import IntArray
+from gainakt.data.batches import Batch
+from gainakt.data.rows import Rows
+from gainakt.models.buffer import Buffer
+from gainakt.models.gainsum.block import QuestionBlock
+from gainakt.models.gainsum.evidence import Evidence
 from gainakt.models.gainsum.history import HistoryState, describe
-from gainakt.models.interface import histories_batch
+from gainakt.models.interface import student_batch
 
-if TYPE_CHECKING:
-    from gainakt.models.gainsum.model import GainSum
+
+class ReadsOneStudent(Protocol):
+    """What the state asks of the model."""
+
+    n_skills: int
+    n_heads: int
+    reads_answers: bool
+    embed_skill: nn.Embedding
+    decay: nn.Parameter
+    query: nn.Linear
+    block: QuestionBlock
+
+    def read_past(self, batch: Batch) -> tuple[tuple[Tensor, Tensor, Tensor], Evidence]: ...
+    def question_tokens(self, asked: Tensor, features: Tensor) -> Tensor: ...
+    def weigh_answers(
+        self, interaction: Tensor, skill: Tensor, response: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
+    def logits_after(
+        self, states: Tensor, asked: Tensor, keys: Tensor, gains: Tensor, skills: Tensor
+    ) -> Tensor: ...
 
 
 class Asked(NamedTuple):
@@ -32,58 +54,77 @@ class GainSumState:
     that is then asked and its answer are added to it.
     """
 
-    def __init__(self, model: GainSum, length: int) -> None:
+    def __init__(self, model: ReadsOneStudent) -> None:
         self.model = model
         self.count = 0
         self.history = HistoryState(model.n_skills)
         like = model.decay
         width = model.query.in_features
-        block = (length, model.block.n_heads, width // model.block.n_heads)
-        heads = (length, model.n_heads)
-        self.question_keys = like.new_empty(block)
-        self.question_values = like.new_empty(block)
-        self.keys = like.new_empty(*heads, width // model.n_heads)
-        self.gains = like.new_empty(heads)
-        self.skills = torch.empty(length, dtype=torch.int64, device=like.device)
+        block = (model.block.n_heads, width // model.block.n_heads)
+        self.question_keys = Buffer(like, *block)
+        self.question_values = Buffer(like, *block)
+        self.keys = Buffer(like, model.n_heads, width // model.n_heads)
+        self.gains = Buffer(like, model.n_heads)
+        self.skills = Buffer(torch.empty(0, dtype=torch.int64, device=like.device))
         self._asked: Asked | None = None
 
-    def extend(self, skills: IntArray, responses: IntArray) -> None:
-        """Take in the answers (n,) that come first, all at once."""
-        assert self.count == 0
-        batch = histories_batch(skills[None], responses[None], self.skills.device)
-        n = self.count = len(skills)
+    def __copy__(self) -> GainSumState:
+        copied = GainSumState(self.model)
+        copied.__dict__ |= {
+            name: value.copy() if isinstance(value, Buffer | HistoryState) else value
+            for name, value in self.__dict__.items()
+        }
+        return copied
+
+    def extend(self, rows: Rows) -> None:
+        """Take in answers."""
+        if self.count == 0 and len(rows) > 1:
+            self._read(rows)
+            return
+        for skill, response in zip(rows.skill.tolist(), rows.response.tolist(), strict=True):
+            self._observe(skill, response)
+
+    def _read(self, rows: Rows) -> None:
+        """Take in the first answers all at once."""
+        batch = student_batch(rows, self.keys.rows.device)
+        self.count = len(rows)
         (_, keys, values), evidence = self.model.read_past(batch)
-        # the question after the last answer is not asked yet: its place is the next one's
-        self.question_keys[:n], self.question_values[:n] = keys, values
-        self.keys[:n], self.gains[:n], self.skills[:n] = evidence.keys, evidence.gains, batch.skill
-        for skill, response in zip(skills.tolist(), responses.tolist(), strict=True):
+        # the question after the last answer is not asked yet
+        self.question_keys.append(keys[:-1])
+        self.question_values.append(values[:-1])
+        self.keys.append(evidence.keys)
+        self.gains.append(evidence.gains)
+        self.skills.append(batch.skill)
+        for skill, response in zip(rows.skill.tolist(), rows.response.tolist(), strict=True):
             self.history.observe(skill, response)
 
-    def observe(self, skill: int, response: int) -> None:
+    def _observe(self, skill: int, response: int) -> None:
         """Take in one more answer."""
-        model, n = self.model, self.count
-        numbers = torch.tensor([[skill], [response]], device=self.skills.device)
-        if n == 0:
+        model = self.model
+        numbers = torch.tensor([[skill], [response]], device=self.keys.rows.device)
+        if self.count == 0:
             interaction = model.embed_skill(numbers[0])
         else:
             # most often it was predicted just before
             if self._asked is None or skill not in self._asked.skills:
                 self._asked = self._ask([skill])
             place = self._asked.skills.index(skill)
-            interaction = self._asked.states[place : place + 1]
-            self.question_keys[n - 1] = self._asked.keys[place]
-            self.question_values[n - 1] = self._asked.values[place]
+            one = slice(place, place + 1)
+            interaction = self._asked.states[one]
+            self.question_keys.append(self._asked.keys[one])
+            self.question_values.append(self._asked.values[one])
         keys, gains = model.weigh_answers(interaction, *numbers)
-        self.keys[n], self.gains[n], self.skills[n] = keys[0], gains[0], skill
+        self.keys.append(keys)
+        self.gains.append(gains)
+        self.skills.append(numbers[0])
         self.history.observe(skill, response)
         self.count += 1
         self._asked = None
 
     def logits(self, skills: list[int]) -> Tensor:
         """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
-        n = self.count
         self._asked = self._ask(skills)
-        past = (self.keys[:n], self.gains[:n], self.skills[:n])
+        past = (self.keys.rows, self.gains.rows, self.skills.rows)
         return self.model.logits_after(self._asked.states, self._asked.codes, *past)
 
     def mastery(self) -> Tensor:
@@ -92,12 +133,12 @@ class GainSumState:
 
     def _ask(self, skills: list[int]) -> Asked:
         model, place = self.model, self.count - 1
-        asked = torch.tensor(skills, device=self.skills.device)
-        past = self.history.past(skills, self.keys.dtype, self.skills.device)
+        asked = torch.tensor(skills, device=self.keys.rows.device)
+        past = self.history.past(skills, self.keys.rows.dtype, self.keys.rows.device)
         tokens = model.question_tokens(asked, describe(past, answers=model.reads_answers))
         # the question asked after step t stands at place t
         query, keys, values = model.block.parts(tokens, torch.full_like(asked, place))
-        before = (self.question_keys[:place], self.question_values[:place])
+        before = (self.question_keys.rows, self.question_values.rows)
         k, v = (x.transpose(0, 1) for x in before)
         return Asked(
             skills, asked, model.block.after(k, v, tokens, query, keys, values), keys, values

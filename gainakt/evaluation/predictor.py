@@ -1,0 +1,220 @@
+"""A trained model that reads histories: the one way from a model to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gainakt.arrays import BoolArray, FloatArray, IntArray
+from gainakt.config import Config
+from gainakt.data.batches import Batch, bounded_ranges, evaluation_batches
+from gainakt.data.interactions import Dataset
+from gainakt.data.sequences import Sequences, context_start, window_sequences
+from gainakt.data.tables import MemoryDataset
+from gainakt.data.vocabulary import Vocabulary
+from gainakt.evaluation.readout import Readout, columns_of
+from gainakt.machine import precision
+from gainakt.models.interface import KnowledgeTracer
+from gainakt.models.rolling import RollingState
+
+# Steps that are read at a time where there may be more than fit: a readout takes 60 bytes a step.
+PART_STEPS = 1 << 18
+# Answers of students that are read together: some hundred megabytes at most, whatever there is.
+ANSWERS_AT_ONCE = 1 << 17
+# Rows without an answer bring their past along, so only so many are asked together.
+BLANKS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How histories are read.
+
+    seq_len: longest sequence the model reads. stride: steps by which windows move on in longer
+    histories (see `gainakt.data.sequences.context_start`).
+    """
+
+    seq_len: int
+    stride: int
+
+    @classmethod
+    def of(cls, config: Config) -> Reading:
+        """Return how a configuration reads."""
+        return cls(config.model.seq_len, config.evaluation.window_stride)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A trained model that reads histories, with all that reading them takes.
+
+    model: on `device`; it is left in the mode that it was in. reading: see `Reading`.
+    number_format: what dense layers compute in, None for float32.
+    """
+
+    model: KnowledgeTracer
+    reading: Reading
+    device: torch.device
+    number_format: str | None = None
+
+    @classmethod
+    def of(cls, model: KnowledgeTracer, config: Config, device: torch.device) -> Predictor:
+        """Return the predictor of a configured model."""
+        return cls(model.to(device), Reading.of(config), device, config.number_format)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the model can name."""
+        return self.model.vocabulary
+
+    def batches(self, sequences: Sequences) -> Iterator[Batch]:
+        """Yield the batches of sequences on the device, the model set to read them.
+
+        Whoever takes them calls the model on each in turn, without gradients; this is the one place
+        that knows of dropout, number formats and devices.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            for batch in evaluation_batches(sequences):
+                with precision(self.number_format, self.device):
+                    yield batch.to(self.device)
+        finally:
+            self.model.train(was_training)
+
+    @torch.inference_mode()
+    def read(
+        self, sequences: Sequences, *, residual_window: int | None = None, on_request: bool = False
+    ) -> Readout:
+        """Read all sequences once.
+
+        Args:
+            sequences: what to read.
+            residual_window: window of the residual performance, None for the plain next answer.
+            on_request: ask for the mastery of all skills where the output has none; K passes more.
+        """
+        parts: list[dict[str, Tensor]] = []
+        for batch in self.batches(sequences):
+            columns = columns_of(self.model, batch, residual_window, on_request)
+            parts.append(columns | {"valid": batch.valid})
+        # the device is waited for here alone: to leave padding out of a batch would wait each time
+        joined = {n: torch.cat([part[n] for part in parts]).cpu().numpy() for n in parts[0]}
+        steps = np.flatnonzero(joined.pop("valid"))
+        order = steps[np.lexsort((joined["position"][steps], joined["sequence"][steps]))]
+        return Readout(**{name: column[order] for name, column in joined.items()})
+
+    def parts(
+        self, sequences: Sequences, *, residual_window: int | None = None, steps: int = PART_STEPS
+    ) -> Iterator[Readout]:
+        """Read sequences as `read` does, in parts of whole sequences, so that any number fits.
+
+        Args:
+            sequences, residual_window: as for `read`.
+            steps: the most in a part, unless one sequence alone has more.
+        """
+        for begin, end in bounded_ranges(sequences.lengths, steps):
+            part = sequences.take(np.arange(begin, end))
+            readout = self.read(part, residual_window=residual_window)
+            yield replace(readout, sequence=readout.sequence + begin)
+
+    @torch.inference_mode()
+    def mastery(self, sequences: Sequences) -> npt.NDArray[np.float32] | None:
+        """Return the mastery (n, K) of every skill after each of n steps, ordered as in a Readout.
+
+        For some models this costs K times as much as predicting. None where a model has no mastery.
+        """
+        parts, sequence, position = [], [], []
+        for batch in self.batches(sequences):
+            mastery = self.model.mastery(batch)
+            if mastery is None:
+                return None
+            parts.append(mastery[batch.valid].float().cpu().numpy())
+            sequence.append(batch.sequence[batch.valid].cpu().numpy())
+            position.append(batch.position[batch.valid].cpu().numpy())
+        order = np.lexsort((np.concatenate(position), np.concatenate(sequence)))
+        ordered: npt.NDArray[np.float32] = np.concatenate(parts)[order]
+        return ordered
+
+    def windows(self, dataset: Dataset, students: IntArray) -> Sequences:
+        """Cut the histories of students (n,) as they are scored."""
+        return window_sequences(dataset, students, self.reading.seq_len, self.reading.stride)
+
+    @torch.inference_mode()
+    def answers(self, dataset: Dataset, answers_at_once: int = ANSWERS_AT_ONCE) -> FloatArray:
+        """Return the log-odds (N,) of a right answer for each row, by the window rule.
+
+        They are what an evaluation computes. nan stands where none is made: for a student's first
+        answer, and for skills of a question after its first.
+
+        Args:
+            dataset: coded with the model's vocabulary.
+            answers_at_once: students are read in groups of about so many answers.
+        """
+        logits = np.full(len(dataset.rows), np.nan)
+        for begin, end in bounded_ranges(np.diff(dataset.offsets), answers_at_once):
+            windows = self.windows(dataset, np.arange(begin, end))
+            for batch in self.batches(windows):
+                found = self.model(batch).logits.double().cpu().numpy()
+                shown = batch.to(torch.device("cpu"))
+                answer = windows.starts[shown.sequence.numpy()] + shown.position.numpy() + 1
+                scored = shown.has_next.numpy()
+                logits[answer[scored]] = found[scored]
+        return logits
+
+    def rows(self, dataset: MemoryDataset, answered: BoolArray) -> FloatArray:
+        """Return the log-odds (N,) of a right answer for each row, from the known answers before.
+
+        A row without an answer adds nothing to the past of later rows. nan stands where no known
+        answer of the student comes before.
+
+        Args:
+            dataset: coded with the model's vocabulary.
+            answered: (N,), whether the row's answer is known.
+        """
+        logits = np.full(len(answered), np.nan)
+        if answered.any():
+            logits[answered] = self.answers(dataset.keep(answered))
+        known = np.flatnonzero(answered)
+        blanks, begins, ends = self._pasts(dataset.offsets, answered)
+        for first in range(0, len(blanks), BLANKS_AT_ONCE):
+            now = slice(first, first + BLANKS_AT_ONCE)
+            asked = _with_pasts(dataset, known, blanks[now], begins[now], ends[now])
+            logits[blanks[now]] = self.answers(asked)[asked.offsets[1:] - 1]
+        return logits
+
+    def _pasts(self, offsets: IntArray, answered: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
+        """The rows without an answer that have a past, and from where to where, of known rows."""
+        before: IntArray = np.cumsum(answered) - answered
+        student: IntArray = before[offsets[:-1]].repeat(np.diff(offsets))
+        blanks = np.flatnonzero(~answered & (before > student))
+        ends, student = before[blanks], student[blanks]
+        counts = (ends - student).tolist()
+        starts = [context_start(n, self.reading.seq_len, self.reading.stride) for n in counts]
+        return blanks, student + np.array(starts, dtype=np.int64), ends
+
+    def student(self) -> RollingState:
+        """Return the state of a student without answers, to be told one answer at a time."""
+        self.model.eval()
+        return RollingState(self.model, self.reading.seq_len, self.reading.stride)
+
+
+def _with_pasts(
+    dataset: MemoryDataset, known: IntArray, blanks: IntArray, begins: IntArray, ends: IntArray
+) -> MemoryDataset:
+    """A data set in which each blank row is the last of a student with its past alone."""
+    rows = np.concatenate(
+        [
+            np.append(known[begin:end], blank)
+            for blank, begin, end in zip(blanks, begins, ends, strict=True)
+        ]
+    )
+    return replace(
+        dataset,
+        student_ids=[str(blank) for blank in blanks],
+        rows=dataset.rows.take(rows).replace(order=np.arange(len(rows))),
+        offsets=np.concatenate([[0], np.cumsum(ends - begins + 1)]),
+        folds=np.zeros(len(blanks), np.int8),
+    )
