@@ -38,18 +38,20 @@ def train(config: str, way: str, data: str, epochs: int, fold: int) -> dict[str,
     """
     from gainakt.config import load_config
     from gainakt.data.interactions import load_dataset
-    from gainakt.experiment.run import make_trainer
+    from gainakt.experiment.learning import Learning
     from gainakt.machine import prepare_machine
 
     settings = {"epochs": epochs, "fold": fold, "devices": "cuda", "monitor_freq": 10**9}
     loaded = load_config(config, settings | {"teachers": 0} | WAYS[way])
-    trainer = make_trainer(loaded, load_dataset(data), prepare_machine(*loaded.machine))
+    trainer = Learning.of(loaded, load_dataset(data)).trainer(
+        loaded, prepare_machine(*loaded.machine)
+    )
     trainer.run(TrainerWatch())
     best = trainer.history.best
     assert best is not None
     return {
         "seconds": trainer.history.seconds,
-        "path": trainer.path,
+        "backend": trainer.backend,
         "steps": trainer.steps_per_epoch,
         "best_epoch": best["epoch"],
         "val_auc": best["val_auc"],

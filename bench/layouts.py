@@ -38,9 +38,10 @@ def train(
     from gainakt.data import batches
     from gainakt.data.interactions import load_dataset
     from gainakt.data.packing import Packing
-    from gainakt.experiment.run import make_trainer
+    from gainakt.experiment.learning import Learning
     from gainakt.machine import prepare_machine
     from gainakt.training.captured import PackedSteps
+    from gainakt.training.steps import GraphedSteps
 
     settings = load_config(
         config,
@@ -50,7 +51,7 @@ def train(
     device = prepare_machine(*settings.machine)
     if layout == "one padded rectangle":
         batches.RECTANGLE_COST = 10**9
-    trainer = make_trainer(settings, load_dataset(data), device)
+    trainer = Learning.of(settings, load_dataset(data)).trainer(settings, device)
     if layout == "packed rows":
         packing = Packing(
             trainer.training,
@@ -58,7 +59,10 @@ def train(
             settings.training.batch_size,
             settings.runtime.seed,
         )
-        trainer.packed = PackedSteps(trainer.step, packing, settings)
+        packed = PackedSteps(trainer.step, packing, settings)
+        trainer.steps = GraphedSteps(
+            trainer.step, trainer.training, trainer.steps.adaptive, print, packed
+        )
     watch = TrainerWatch()
     trainer.run(watch)
     last = trainer.history.rows[-1]

@@ -54,13 +54,13 @@ def train_ours(
     """
     from gainakt.config import load_config
     from gainakt.data.interactions import load_dataset
-    from gainakt.experiment.run import make_trainer
+    from gainakt.experiment.learning import Learning
     from gainakt.machine import prepare_machine
 
     overrides = {"teachers": 0, "threads": threads, "fold": fold, "monitor_freq": 1}
     settings = load_config(config, overrides)
     device = prepare_machine(*settings.machine)
-    trainer = make_trainer(settings, load_dataset(data), device)
+    trainer = Learning.of(settings, load_dataset(data)).trainer(settings, device)
     watch = TrainerWatch()
 
     def enough() -> bool:

@@ -12,7 +12,8 @@ import torch
 from gainakt.config import Config, load_config
 from gainakt.data.interactions import load_dataset
 from gainakt.data.sequences import Sequences
-from gainakt.experiment.run import learning_sequences
+from gainakt.data.vocabulary import Vocabulary
+from gainakt.experiment.learning import Learning
 from gainakt.machine import prepare_machine
 from gainakt.models import build_model
 from gainakt.training.loop import Trainer
@@ -29,7 +30,7 @@ class Piece:
 
     config: Config
     device: torch.device
-    n_skills: int
+    vocabulary: Vocabulary
     training: Sequences
     validation: Sequences
     epoch_steps: int
@@ -59,9 +60,8 @@ class Piece:
         overrides: dict[str, Any] = {"threads": threads, "fold": fold, "teachers": 0}
         settings = load_config(config, overrides)
         dataset = load_dataset(data)
-        training, validation = (
-            learning_sequences(settings, dataset, split) for split in ("train", "valid")
-        )
+        learning = Learning.of(settings, dataset)
+        training, validation = learning.training, learning.validation
         size, rng = settings.training.batch_size, np.random.default_rng(0)
         epoch_steps, everything = math.ceil(len(training) / size), validation
         if steps is not None:
@@ -74,7 +74,7 @@ class Piece:
         return cls(
             settings,
             prepare_machine(*settings.machine),
-            dataset.n_skills,
+            learning.vocabulary,
             training,
             validation,
             epoch_steps,
@@ -84,5 +84,5 @@ class Piece:
 
     def trainer(self) -> Trainer:
         """Return our trainer over the piece, its model fresh from the seed."""
-        model = build_model(self.config, self.n_skills).to(self.device)
+        model = build_model(self.config, self.vocabulary).to(self.device)
         return Trainer(model, self.config, self.training, self.validation, self.device)

@@ -42,7 +42,7 @@ def train_reference(**setting: Any) -> dict[str, Any]:
     from reference_gainakt2exp import VALIDATION_PASSES, ReferenceTraining
 
     piece = Piece.of(CONFIG, **setting)
-    epoch = ReferenceTraining(piece.config, piece.n_skills, piece.device)
+    epoch = ReferenceTraining(piece.config, piece.vocabulary.n_skills, piece.device)
     instants = [Instant.now()]
     for batch in epoch.training_batches(piece.training):
         epoch.step(batch)

@@ -22,8 +22,8 @@ from gainakt.evaluation.predictor import Predictor
 from gainakt.evaluation.protocol import coded
 from gainakt.evaluation.readout import probability_of
 from gainakt.experiment.console import RunConsole
+from gainakt.experiment.learning import Learning
 from gainakt.experiment.recorder import BestEpoch
-from gainakt.experiment.run import check_trainable, make_trainer
 from gainakt.machine import machine_on_loan, prepare_machine
 from gainakt.tracer import Tracer
 
@@ -173,9 +173,9 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         folds = self._folds(table, groups, config.runtime.seed)
         skills = skill_order([*table.dataset.skill_ids, *map(spell, self.skills or ())])
         dataset = coded(replace(table.dataset, folds=folds), Vocabulary(tuple(skills)))
-        self._check_enough(dataset, config)
+        learning = self._learning(dataset, config)
         with machine_on_loan(), RunConsole(quiet=not self.verbose) as console:
-            trainer = make_trainer(config, dataset, prepare_machine(*config.machine))
+            trainer = learning.trainer(config, prepare_machine(*config.machine))
             best = BestEpoch(console)
             trainer.run(best)
         assert best.checkpoint is not None
@@ -293,9 +293,9 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         chosen = np.random.default_rng(seed).permutation(long_enough)[:count]
         return np.where(np.isin(group, chosen), VALIDATION, LEARNING).astype(np.int8)
 
-    def _check_enough(self, dataset: Dataset, config: Config) -> None:
+    def _learning(self, dataset: Dataset, config: Config) -> Learning:
         try:
-            check_trainable(dataset, config)
+            return Learning.of(config, dataset)
         except DataError as error:
             validating = int((dataset.folds == VALIDATION).sum())
             raise DataError(

@@ -11,13 +11,16 @@ smoothed at once, attempt by attempt.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
 from gainakt.arrays import FloatArray, IntArray
+from gainakt.baselines.following import FollowingTracer
+from gainakt.baselines.tracks import Tracks
+from gainakt.config import BKTParameters, Config
+from gainakt.data.vocabulary import Vocabulary
 
 START = {"prior": 0.5, "learn": 0.1, "guess": 0.2, "slip": 0.1}
 # Above one half a guess would mean knowing; within these bounds EM cannot swap the two states.
@@ -28,7 +31,7 @@ PSEUDO_ATTEMPTS = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class BKTParameters:
+class BKTEstimates:
     """Four probabilities for each skill, (K,) each."""
 
     prior: FloatArray
@@ -49,37 +52,8 @@ class BKTPrediction(NamedTuple):
     after: FloatArray
 
 
-class Tracks:
-    """Where the attempts of each student at each skill stand among n rows.
-
-    Args:
-        skills: (n,) codes under `n_skills`.
-        students: (n,) whose answer it is; a student's rows stand in order of time.
-        n_skills: K.
-    """
-
-    def __init__(self, skills: IntArray, students: IntArray, n_skills: int) -> None:
-        track = students.astype(np.int64) * n_skills + skills
-        order = np.argsort(track, kind="stable")
-        first = np.flatnonzero(np.diff(track[order], prepend=-1))
-        self.attempt: npt.NDArray[np.int64] = np.empty(len(track), np.int64)
-        self.attempt[order] = np.arange(len(track)) - np.repeat(
-            first, np.diff(first, append=len(track))
-        )
-        # the rows of each attempt number, every time in the order of their tracks
-        by_attempt = np.lexsort((track, self.attempt))
-        counts = np.bincount(self.attempt)
-        rows = np.split(by_attempt, np.cumsum(counts)[:-1])
-        self.first = rows[0]
-        # for each later attempt number its rows, and beside them the rows of the attempt before
-        self.steps = [
-            (now, before[np.searchsorted(track[before], track[now])])
-            for before, now in pairwise(rows)
-        ]
-
-
 def predict_bkt(
-    parameters: BKTParameters,
+    parameters: BKTEstimates,
     skills: IntArray,
     responses: IntArray,
     students: IntArray,
@@ -118,7 +92,7 @@ def fit_bkt(
     n_skills: int,
     iterations: int = 40,
     tolerance: float = 1e-4,
-) -> BKTParameters:
+) -> BKTEstimates:
     """Estimate every skill's parameters by expectation maximisation.
 
     Args:
@@ -130,7 +104,7 @@ def fit_bkt(
         tolerance: stop once no parameter moves by more.
     """
     tracks = Tracks(skills, students, n_skills)
-    fitted = BKTParameters(**{name: np.full(n_skills, value) for name, value in START.items()})
+    fitted = BKTEstimates(**{name: np.full(n_skills, value) for name, value in START.items()})
     for _ in range(iterations):
         renewed = _maximise(fitted, skills, responses, students, tracks)
         moved = max(np.abs(getattr(renewed, n) - getattr(fitted, n)).max() for n in START)
@@ -141,8 +115,8 @@ def fit_bkt(
 
 
 def _maximise(
-    p: BKTParameters, skills: IntArray, responses: IntArray, students: IntArray, tracks: Tracks
-) -> BKTParameters:
+    p: BKTEstimates, skills: IntArray, responses: IntArray, students: IntArray, tracks: Tracks
+) -> BKTEstimates:
     """One round: smooth backward, then count what is expected."""
     _, _, after = predict_bkt(p, skills, responses, students, tracks)
     learn = p.learn[skills]
@@ -162,9 +136,58 @@ def _maximise(
         estimate = (top + PSEUDO_ATTEMPTS * START[name]) / (bottom + PSEUDO_ATTEMPTS)
         return np.clip(estimate, LEAST, BOUNDS[name])
 
-    return BKTParameters(
+    return BKTEstimates(
         prior=share("prior", smoothed * first, first.astype(np.float64)),
         learn=share("learn", learnt, unknown),
         guess=share("guess", (1 - smoothed) * right, 1 - smoothed),
         slip=share("slip", smoothed * ~right, smoothed),
     )
+
+
+class BKT(FollowingTracer):
+    """A hidden state for each skill, known or not, which an attempt may turn to known.
+
+    p(right) = m (1 - slip_k) + (1 - m) guess_k, m the belief that skill k is known; Bayes' rule
+    renews it after every answer, and then m + (1 - m) learn_k. Source: Corbett and Anderson 1995.
+    The four numbers of each skill are fitted by expectation maximisation.
+    """
+
+    by_construction = frozenset({"falls_next", "falls_later"})
+
+    def __init__(self, n_skills: int, iterations: int = 40) -> None:
+        super().__init__()
+        self.n_skills = n_skills
+        self.iterations = iterations
+        for name, value in START.items():
+            self.register_buffer(name, torch.full((n_skills,), value, dtype=torch.float64))
+
+    def estimates(self) -> BKTEstimates:
+        """Return the fitted numbers."""
+        named = {name: self.get_buffer(name).cpu().double().numpy() for name in START}
+        return BKTEstimates(**named)
+
+    def start(self) -> FloatArray:
+        """Return the prior (K,)."""
+        return self.estimates().prior.copy()
+
+    def after(self, skills: IntArray, responses: IntArray, students: IntArray) -> FloatArray:
+        """Return the belief that each answer's skill is known after it."""
+        return predict_bkt(self.estimates(), skills, responses, students).after
+
+    def chance(self, mastery: FloatArray, skills: IntArray) -> FloatArray:
+        """Return the probability of a right answer."""
+        p = self.estimates()
+        chance: FloatArray = mastery * (1 - p.slip[skills]) + (1 - mastery) * p.guess[skills]
+        return chance
+
+    def estimate(self, skills: IntArray, responses: IntArray, students: IntArray) -> None:
+        """Fit by expectation maximisation."""
+        fitted = fit_bkt(skills, responses, students, self.n_skills, self.iterations)
+        for name in START:
+            self.get_buffer(name).copy_(torch.from_numpy(getattr(fitted, name)))
+
+
+def build(config: Config, vocabulary: Vocabulary) -> BKT:
+    """Build the learner; see `gainakt.models.build_model`."""
+    assert isinstance(config.model, BKTParameters)
+    return BKT(vocabulary.n_skills, config.model.iterations)

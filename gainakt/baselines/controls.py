@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gainakt.arrays import FloatArray, IntArray
-from gainakt.baselines.bkt import Tracks, fit_bkt, predict_bkt
+from gainakt.baselines.bkt import BKT
+from gainakt.baselines.success_rate import SuccessRate
+from gainakt.baselines.tracks import Tracks
 from gainakt.data.interactions import Dataset
 from gainakt.data.sequences import Sequences
-
-# The success rate starts as if so many answers had been given at the training students' rate.
-PSEUDO_ANSWERS = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,33 +45,20 @@ def make_controls(dataset: Dataset, training: IntArray) -> dict[str, Control]:
     skills, answers = dataset.rows.skill, dataset.rows.response.astype(np.int64)
     lengths = np.diff(dataset.offsets)
     student = np.repeat(np.arange(len(lengths)), lengths)
-    tracks = Tracks(skills, student, dataset.n_skills)
     learnt = rows_of(dataset, training)
+    controls = {}
+    learners = {"bkt": BKT(dataset.n_skills), "success_rate": SuccessRate(dataset.n_skills)}
+    for name, learner in learners.items():
+        learner.estimate(skills[learnt], answers[learnt], student[learnt])
+        before = learner.before(skills, answers, student)
+        after = learner.after(skills, answers, student)
+        controls[name] = Control(before, learner.chance(before, skills), learner.start(), after)
     step = np.arange(len(skills)) - np.repeat(dataset.offsets[:-1], lengths)
-    fitted = fit_bkt(skills[learnt], answers[learnt], student[learnt], dataset.n_skills)
-    bkt = predict_bkt(fitted, skills, answers, student, tracks)
-    return {
-        "bkt": Control(bkt.before, bkt.probability, fitted.prior, bkt.after),
-        "success_rate": _success_rate(skills, answers, tracks, learnt, dataset.n_skills),
+    attempt = Tracks(skills, student, dataset.n_skills).attempt
+    return controls | {
         "step_number": Control(step.astype(np.float64)),
-        "attempts": Control(tracks.attempt.astype(np.float64)),
+        "attempts": Control(attempt.astype(np.float64)),
     }
-
-
-def _success_rate(
-    skills: IntArray, answers: IntArray, tracks: Tracks, learnt: IntArray, n_skills: int
-) -> Control:
-    count = np.bincount(skills[learnt], minlength=n_skills)
-    right = np.bincount(skills[learnt], answers[learnt], n_skills)
-    overall = answers[learnt].mean()
-    start = (right + PSEUDO_ANSWERS * overall) / (count + PSEUDO_ANSWERS)
-    so_far = answers.astype(np.float64)
-    for now, before in tracks.steps:
-        so_far[now] += so_far[before]
-    pseudo = PSEUDO_ANSWERS * start[skills]
-    before_it = (so_far - answers + pseudo) / (tracks.attempt + PSEUDO_ANSWERS)
-    after = (so_far + pseudo) / (tracks.attempt + 1 + PSEUDO_ANSWERS)
-    return Control(before_it, before_it, start, after)
 
 
 def all_mastery(control: Control, sequences: Sequences) -> FloatArray | None:

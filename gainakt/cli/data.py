@@ -13,6 +13,7 @@ from gainakt.cli.shared import (
     Quiet,
 )
 from gainakt.errors import GainaktError
+from gainakt.words import counted
 
 
 def prepare(
@@ -84,14 +85,14 @@ def _say_dataset(path: Path, manifest: dict[str, Any], quiet: bool, as_json: boo
         return 0
     counts = manifest["counts"]
     print(
-        f"{manifest['name']}: {counts['students']:,} students, {counts['interactions']:,} "
-        f"interactions, {counts['skills']:,} skills"
+        f"{manifest['name']}: {counted(counts['students'], 'student')}, "
+        f"{counted(counts['interactions'], 'interaction')}, {counted(counts['skills'], 'skill')}"
     )
     if not quiet:
         for entry in manifest["filters"]:
             print(
-                f"left out by {entry['name']}: {entry['rows_removed']:,} rows, "
-                f"{entry['students_removed']:,} students ({entry['reason']})"
+                f"left out by {entry['name']}: {counted(entry['rows_removed'], 'row')}, "
+                f"{counted(entry['students_removed'], 'student')} ({entry['reason']})"
             )
         for note in manifest.get("notes", []):
             print(f"note: {note['count']:,} {note['text']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from gainakt._version import __version__
 from gainakt.cli import data, results, training
 from gainakt.cli.parameters import join_switches
 from gainakt.errors import GainaktError
+from gainakt.words import printable
 
 app = App(
     name="gainakt",
@@ -43,6 +45,9 @@ for verb in (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0 only on success."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a mark that it cannot spell is no failure
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(join_switches(words), exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -64,4 +69,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def complain(message: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(f"gainakt: {message}", markup=False, highlight=False)
+    line = printable(f"gainakt: {message}")
+    Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)

@@ -1,6 +1,6 @@
 """Every parameter, its default and its sentence; the one thing that a run is made from."""
 
-from gainakt.config.complete import GROUPS, Config
+from gainakt.config.complete import GROUPS, SWITCHES, Config
 from gainakt.config.groups import (
     Alignment,
     Data,
@@ -17,12 +17,15 @@ from gainakt.config.groups import (
 )
 from gainakt.config.load import (
     FILLED_BY_RUN,
+    FORMAT_VERSION,
     NOT_HASHED,
+    RENAMED,
     config_folders,
     config_hash,
     dump_config,
     flatten,
     group_of,
+    hash_of,
     load_config,
     model_fields,
     named_configs,
@@ -32,18 +35,24 @@ from gainakt.config.load import (
 )
 from gainakt.config.models import (
     MODELS,
+    BKTParameters,
     DKTParameters,
     GainAKT2ExpParameters,
     GainSumParameters,
     ModelParameters,
+    RateParameters,
 )
 
 __all__ = [
     "FILLED_BY_RUN",
+    "FORMAT_VERSION",
     "GROUPS",
     "MODELS",
     "NOT_HASHED",
+    "RENAMED",
+    "SWITCHES",
     "Alignment",
+    "BKTParameters",
     "Config",
     "DKTParameters",
     "Data",
@@ -56,6 +65,7 @@ __all__ = [
     "Hardware",
     "Interpretability",
     "ModelParameters",
+    "RateParameters",
     "Refinement",
     "Runtime",
     "Seeds",
@@ -65,6 +75,7 @@ __all__ = [
     "dump_config",
     "flatten",
     "group_of",
+    "hash_of",
     "load_config",
     "model_fields",
     "named_configs",

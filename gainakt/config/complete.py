@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Self
 
 from pydantic import SerializeAsAny, model_validator
@@ -22,6 +21,15 @@ from gainakt.config.groups import (
     Training,
 )
 from gainakt.config.models import GainAKT2ExpParameters, ModelParameters
+
+# Objectives that are on where the model gives what they need: the group of each, and the output.
+SWITCHES: dict[str, tuple[str, str]] = {
+    "enhanced_constraints": ("interpretability", "mastery"),
+    "enable_alignment_loss": ("alignment", "mastery"),
+    "enable_global_alignment_pass": ("global_alignment", "mastery"),
+    "enable_retention_loss": ("refinement", "mastery"),
+    "enable_lag_gain_loss": ("refinement", "gains"),
+}
 
 
 class Config(Group):
@@ -63,36 +71,37 @@ class Config(Group):
                 self.data.test_fold != self.data.fold,
                 f"test_fold = {self.data.test_fold} must not be the validation fold",
             ),
-            (self._lag_weight() > 0, "lag_l1 to lag_l3 must not all be 0 up to lag_max_lag"),
+            (
+                self._lag_weight() > 0,
+                "lag_l1_weight to lag_l3_weight must not all be 0 up to lag_max_lag",
+            ),
         )
         for holds, message in checks:
             if not holds:
                 raise ValueError(message)
-        for flag, needed in self._needed_outputs():
-            if needed not in self.outputs():
-                raise ValueError(
-                    f"{flag} = true needs {needed}, which {self.experiment.model} does not give "
-                    f"with these settings; set {flag} to false"
-                )
+        lacking = {
+            flag: SWITCHES[flag][1]
+            for flag, on in self._switches().items()
+            if on and SWITCHES[flag][1] not in self.outputs()
+        }
+        if lacking:
+            needs = ", ".join(f"{flag} = true needs {needed}" for flag, needed in lacking.items())
+            raise ValueError(
+                f"{needs}, which {self.experiment.model} does not give with these settings; "
+                f"set {' and '.join(lacking)} to false, or leave out"
+            )
         return self
 
     def _lag_weight(self) -> float:
-        lags = (self.refinement.lag_l1, self.refinement.lag_l2, self.refinement.lag_l3)
+        lags = (
+            self.refinement.lag_l1_weight,
+            self.refinement.lag_l2_weight,
+            self.refinement.lag_l3_weight,
+        )
         return sum(lags[: self.refinement.lag_max_lag])
 
-    def _needed_outputs(self) -> Iterator[tuple[str, str]]:
-        switches = (
-            ("enhanced_constraints", self.interpretability.enhanced_constraints, "mastery"),
-            ("enable_alignment_loss", self.alignment.enable_alignment_loss, "mastery"),
-            (
-                "enable_global_alignment_pass",
-                self.global_alignment.enable_global_alignment_pass,
-                "mastery",
-            ),
-            ("enable_retention_loss", self.refinement.enable_retention_loss, "mastery"),
-            ("enable_lag_gain_loss", self.refinement.enable_lag_gain_loss, "gains"),
-        )
-        return ((flag, needed) for flag, on, needed in switches if on)
+    def _switches(self) -> dict[str, bool]:
+        return {flag: getattr(getattr(self, group), flag) for flag, (group, _) in SWITCHES.items()}
 
     @property
     def machine(self) -> tuple[str, int, bool]:

@@ -10,9 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
+# Nothing that is meant is larger; a number from a damaged file must not ask for all memory.
+MOST = 10**9
+Positive = Annotated[int, Field(ge=1, le=MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -64,7 +66,7 @@ class Hardware(Group):
 
     devices: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """Device to train on: auto (a GPU if there is one), cpu, cuda or cuda:N."""
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=MOST)] = 0
     """CPU threads; 0 takes every core, and the number taken is recorded."""
     cuda_graphs: Literal["auto", "off"] = "auto"
     """On a GPU, record optimiser steps as CUDA graphs where the model allows it: auto, or off."""
@@ -88,7 +90,7 @@ class Training(Group):
     """Passes over the training students."""
     batch_size: Positive = 64
     """Sequences in an optimiser step."""
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.74e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 1.74e-4
     """Step size of the optimiser."""
     weight_decay: Weight = 1.7571e-5
     """Weight decay; with adamw on matrices only."""
@@ -96,7 +98,7 @@ class Training(Group):
     """Optimiser: adam (decay inside the gradient) or adamw (decay apart from it)."""
     mixed_precision: Literal["bf16"] = "bf16"
     """Number format of dense layers when `use_amp` is on."""
-    gradient_clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    gradient_clip: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 1.0
     """Largest global norm of the gradient."""
     patience: Positive = 20
     """Epochs without a better validation AUC after which training stops."""
@@ -104,9 +106,9 @@ class Training(Group):
     """Decay of the optimiser's average of squared gradients."""
     learning_rate_schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate over the run: constant, or a cosine that falls to zero at the last step."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Optimiser steps over which the learning rate rises from zero."""
-    teachers: Annotated[int, Field(ge=0)] = 0
+    teachers: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Models of other seeds, trained first on the same students, that the model learns from."""
     teacher_epochs: Positive = 4
     """Epochs of each teacher."""
@@ -134,7 +136,7 @@ class Data(Group):
 
     dataset: str = "simulated"
     """Name of the data set."""
-    fold: Annotated[int, Field(ge=0)] = 0
+    fold: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Fold of students used for validation; the others train."""
     test_fold: Annotated[int, Field(ge=-1)] = -1
     """Fold that takes the test students' place; -1 for the data set's own test students."""
@@ -214,11 +216,11 @@ class Refinement(Group):
     """Weight of the lag loss."""
     lag_max_lag: Annotated[int, Field(ge=1, le=3)] = 3
     """Largest lag, in steps."""
-    lag_l1: Weight = 0.5
+    lag_l1_weight: Weight = 0.5
     """Relative weight of lag 1."""
-    lag_l2: Weight = 0.3
+    lag_l2_weight: Weight = 0.3
     """Relative weight of lag 2."""
-    lag_l3: Weight = 0.2
+    lag_l3_weight: Weight = 0.2
     """Relative weight of lag 3."""
     consistency_rebalance_epoch: Positive = 8
     """Epoch from which the consistency weight may be rebalanced."""
@@ -239,5 +241,5 @@ class Evaluation(Group):
 
     window_stride: Positive = 20
     """Steps the window moves on in histories over seq_len; 1 is the exact sliding window."""
-    bootstrap_samples: Annotated[int, Field(ge=100)] = 1000
+    bootstrap_samples: Annotated[int, Field(ge=100, le=10**6)] = 1000
     """Resamples of students behind every 95% interval."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -12,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from gainakt.config.complete import GROUPS, Config
-from gainakt.config.groups import Experiment, Group
+from gainakt.config.complete import GROUPS, SWITCHES, Config
+from gainakt.config.groups import Experiment, Group, Interpretability
 from gainakt.config.models import MODELS
 from gainakt.errors import ConfigError
 
@@ -35,8 +36,12 @@ NOT_HASHED = {
     "experiment": {"id", "short_title", "purpose"},
     "evaluation": {"bootstrap_samples"},
 }
+# Names that parameters had in configurations of earlier versions.
+RENAMED = {("refinement", f"lag_l{lag}"): f"lag_l{lag}_weight" for lag in (1, 2, 3)}
 FILLED_BY_RUN = {"command", "train_command", "eval_command", "repro_command", "timestamp", "id"}
-_EXTRA_KEYS = {"override_applied", "config_hash"}
+_EXTRA_KEYS = {"override_applied", "config_hash", "format_version"}
+FORMAT_VERSION = 2
+"""Of config.json: 1 had other names for the weights of lags, and did not say its version."""
 
 
 def model_fields(name: str) -> dict[str, FieldInfo]:
@@ -83,27 +88,44 @@ def load_config(
     """
     values = _read(source) if source is not None else {}
     groups = group_of()
-    flat = dict(overrides or {})
+    now = {name: new for (_, name), new in RENAMED.items()}
+    flat = {now.get(name, name): value for name, value in (overrides or {}).items()}
     for name in flat:
         if name not in groups:
             raise ConfigError(f"unknown parameter {name!r}{_suggestion(name, groups)}")
     model_before = values.get("experiment", {}).get("model", Experiment().model)
     if flat.get("model", model_before) != model_before:
         values["model"] = {}
+        for flag, (group, _) in SWITCHES.items():  # what the other model gave is not asked of this
+            values.get(group, {}).pop(flag, None)
+    named = isinstance(source, str | Path)
+    before = flatten(parse_config(copy.deepcopy(values))) if named and flat else {}
     for name, value in flat.items():
         values.setdefault(groups[name], {})[name] = value
     _seeds_follow(values, flat)
-    named = isinstance(source, str | Path)
+    if "purpose" not in flat:
+        changed = {n: v for n, v in flat.items() if n in before and before[n] != v}
+        _amend_purpose(values, changed)
     return parse_config(values, str(source) if named else "configuration")
+
+
+def _amend_purpose(values: dict[str, Any], flat: Mapping[str, Any]) -> None:
+    """Say in a configuration's purpose what was changed, for then it is no longer quite true."""
+    hidden = {name for names in NOT_HASHED.values() for name in names} | {"seed", "fold"}
+    changed = ", ".join(f"{name} {value}" for name, value in flat.items() if name not in hidden)
+    purpose = values.get("experiment", {}).get("purpose")
+    if changed and purpose:
+        values["experiment"]["purpose"] = f"{purpose}; changed: {changed}"
 
 
 def parse_config(values: Mapping[str, Any], where: str = "configuration") -> Config:
     """Validate nested values by group; see `load_config`."""
     _check_groups(values, where)
-    values = {key: value for key, value in values.items() if key not in _EXTRA_KEYS}
+    values = _current({k: dict(v) for k, v in values.items() if k not in _EXTRA_KEYS})
     chosen = values.get("experiment", {}).get("model", Experiment().model)
     model_fields(chosen)
     classes = {**GROUPS, "model": MODELS[chosen].parameters}
+    _switch_automatically(values, chosen)
     for group, content in values.items():
         known = classes[group].model_fields
         for name in content:
@@ -119,9 +141,39 @@ def parse_config(values: Mapping[str, Any], where: str = "configuration") -> Con
         raise ConfigError(f"{where}: {_explain(error, '')}") from None
 
 
+def _current(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Values by the names that parameters have now."""
+    for group, content in values.items():
+        for name in list(content):
+            if (group, name) in RENAMED:
+                content.setdefault(RENAMED[group, name], content.pop(name))
+    return values
+
+
+def _switch_automatically(values: dict[str, dict[str, Any]], model: str) -> None:
+    """Let objectives that nobody has switched be on where the model gives what they need."""
+    heads = {**Interpretability().model_dump(), **values.get("interpretability", {})}
+    off = {"mastery": "use_mastery_head", "gains": "use_gain_head"}
+    outputs = {name for name in MODELS[model].parameters.outputs if heads[off[name]] is not False}
+    if model != Experiment().model or outputs != MODELS[model].parameters.outputs:
+        for flag, (group, needed) in SWITCHES.items():
+            content = values.setdefault(group, {})
+            if content.get(flag, "auto") == "auto":
+                content[flag] = needed in outputs
+    for flag, (group, _) in SWITCHES.items():
+        if values.get(group, {}).get(flag) == "auto":
+            del values[group][flag]
+
+
 def _check_groups(values: object, where: str) -> None:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: must hold groups of parameters, as config.json does")
+    version = values.get("format_version", 1)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ConfigError(
+            f"{where}: format_version {version!r} was written by a newer version of GainAKT; this "
+            f"one reads up to {FORMAT_VERSION}"
+        )
     for group, content in values.items():
         if group in _EXTRA_KEYS:
             continue
@@ -189,18 +241,36 @@ def named_configs() -> dict[str, Path]:
 def _read(source: str | Path | Config) -> dict[str, Any]:
     if isinstance(source, Config):
         return source.model_dump()
-    path = named_configs().get(str(source), Path(source))
+    return _read_file(str(source), ())
+
+
+def _read_file(source: str, asked_by: tuple[str, ...]) -> dict[str, Any]:
+    """Values of a file or named configuration, on top of those of its `base`."""
+    path = named_configs().get(source, Path(source))
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        of = f"base of {asked_by[-1]}: " if asked_by else ""
         raise ConfigError(
-            f"{source}: no such file, and no named configuration"
-            f"{_suggestion(str(source), named_configs())}; named: {', '.join(named_configs())}"
+            f"{of}{source}: no such file, and no named configuration"
+            f"{_suggestion(source, named_configs())}; named: {', '.join(named_configs())}"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ConfigError(f"{path}: cannot be read as JSON: {reason}") from None
+    base = values.pop("base", None) if isinstance(values, dict) else None
     _check_groups(values, str(path))
-    return dict(values)
+    if base is None:
+        return dict(values)
+    if not isinstance(base, str) or base in (*asked_by, source):
+        way = " -> ".join((*asked_by, source, str(base)))
+        raise ConfigError(f"{path}: base = {base!r} is no other configuration ({way})")
+    below = _read_file(base, (*asked_by, source))
+    model = values.get("experiment", {}).get("model")
+    if model is not None and model != below.get("experiment", {}).get("model", Experiment().model):
+        below["model"] = {}
+    merged = {group: {**below.get(group, {}), **values.get(group, {})} for group in GROUPS}
+    return {group: content for group, content in merged.items() if content}
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -219,6 +289,8 @@ def overridden(config: Config) -> dict[str, Any]:
     defaults: dict[str, Any] = {}
     for cls in classes.values():
         defaults |= cls().model_dump(mode="json")
+    for flag, (_, needed) in SWITCHES.items():
+        defaults[flag] = needed in config.outputs()
     return {
         name: value
         for name, value in flatten(config).items()
@@ -228,11 +300,17 @@ def overridden(config: Config) -> dict[str, Any]:
 
 def config_hash(config: Config) -> str:
     """Return a SHA-256 over the parameters that determine the result."""
-    values = {
+    return hash_of(config.model_dump(mode="json"))
+
+
+def hash_of(values: Mapping[str, Any]) -> str:
+    """Return the hash of values as config.json holds them, with the names and groups it has."""
+    counted = {
         group: {k: v for k, v in content.items() if k not in NOT_HASHED.get(group, set())}
-        for group, content in config.model_dump(mode="json").items()
+        for group, content in values.items()
+        if group not in _EXTRA_KEYS
     }
-    return hashlib.sha256(json.dumps(values, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(counted, separators=(",", ":")).encode()).hexdigest()
 
 
 def dump_config(config: Config) -> dict[str, Any]:
@@ -241,4 +319,5 @@ def dump_config(config: Config) -> dict[str, Any]:
         **config.model_dump(mode="json"),
         "override_applied": overridden(config),
         "config_hash": config_hash(config),
+        "format_version": FORMAT_VERSION,
     }

@@ -6,7 +6,12 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from gainakt.config.groups import Group, Positive
+from gainakt.config.groups import Group
+
+Width = Annotated[int, Field(ge=1, le=1 << 16)]
+Count = Annotated[int, Field(ge=1, le=1 << 10)]
+# A share of exactly 1 less the smallest step would divide by nothing.
+Dropped = Annotated[float, Field(ge=0, le=0.99)]
 
 
 class ModelParameters(Group):
@@ -18,7 +23,7 @@ class ModelParameters(Group):
     reads_questions: ClassVar[bool] = False
     """Whether the model tells questions on the same skill apart."""
 
-    seq_len: Annotated[int, Field(ge=3)] = 200
+    seq_len: Annotated[int, Field(ge=3, le=1 << 20)] = 200
     """Longest sequence the model reads; longer histories are cut."""
 
 
@@ -27,15 +32,15 @@ class GainAKT2ExpParameters(ModelParameters):
 
     outputs: ClassVar[frozenset[str]] = frozenset({"mastery", "gains"})
 
-    d_model: Positive = 512
+    d_model: Width = 512
     """Width of both streams."""
-    n_heads: Positive = 8
+    n_heads: Count = 8
     """Attention heads; must divide d_model."""
-    num_encoder_blocks: Positive = 6
+    num_encoder_blocks: Count = 6
     """Encoder blocks."""
-    d_ff: Positive = 1024
+    d_ff: Width = 1024
     """Width of the feed-forward layers and of the prediction layer."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    dropout: Dropped = 0.2
     """Share of units dropped in training."""
     emb_type: Literal["qid"] = "qid"
     """What is embedded: the skill's id."""
@@ -50,15 +55,15 @@ class GainAKT2ExpParameters(ModelParameters):
 class GainSumParameters(ModelParameters):
     """Predictions that are exact sums of signed gains."""
 
-    d_model: Positive = 128
+    d_model: Width = 128
     """Width of the question stream."""
-    n_heads: Positive = 8
+    n_heads: Count = 8
     """Attention heads; must divide d_model."""
-    n_block_heads: Positive = 4
+    n_block_heads: Count = 4
     """Heads of the block that reads the questions; must divide d_model, widths even."""
-    d_ff: Positive = 256
+    d_ff: Width = 256
     """Width of the block's feed-forward layer."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    dropout: Dropped = 0.2
     """Share of units dropped in training."""
     weights: Literal["in_context", "skills_only"] = "in_context"
     """What the weight of an answer depends on: all of the past, or skills and positions alone."""
@@ -80,9 +85,9 @@ class GainSumParameters(ModelParameters):
 class DKTParameters(ModelParameters):
     """Deep knowledge tracing: a recurrent network, the field's first black box."""
 
-    d_model: Positive = 200
+    d_model: Width = 200
     """Width of the embeddings and of the recurrent state."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    dropout: Dropped = 0.2
     """Share of units dropped in training."""
 
 
@@ -96,8 +101,27 @@ class ModelSpec(NamedTuple):
     module: str
 
 
+class BKTParameters(ModelParameters):
+    """Bayesian knowledge tracing: a hidden state for each skill, fitted at once."""
+
+    seq_len: Annotated[int, Field(ge=3, le=1 << 20)] = 10_000
+    """Longest history that is read; longer ones are cut."""
+    iterations: Annotated[int, Field(ge=1, le=10_000)] = 40
+    """Rounds of expectation maximisation, at most."""
+
+
+class RateParameters(ModelParameters):
+    """Shares of right answers, counted."""
+
+    seq_len: Annotated[int, Field(ge=3, le=1 << 20)] = 10_000
+    """Longest history that is read; longer ones are cut."""
+
+
 MODELS: dict[str, ModelSpec] = {
     "gainakt2exp": ModelSpec(GainAKT2ExpParameters, "gainakt.models.gainakt2exp"),
     "dkt": ModelSpec(DKTParameters, "gainakt.models.dkt"),
     "gainsum": ModelSpec(GainSumParameters, "gainakt.models.gainsum.model"),
+    "bkt": ModelSpec(BKTParameters, "gainakt.baselines.bkt"),
+    "success_rate": ModelSpec(RateParameters, "gainakt.baselines.success_rate"),
+    "skill_mean": ModelSpec(RateParameters, "gainakt.baselines.skill_mean"),
 }

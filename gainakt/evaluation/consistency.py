@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,9 +108,9 @@ class Consistency:
     """
 
     students: int
-    monotonicity_violation_rate: float
-    negative_gain_rate: float
-    bounds_violation_rate: float
+    monotonicity_violation_rate: float | None
+    negative_gain_rate: float | None
+    bounds_violation_rate: float | None
     mastery_correlation: float | None
     gain_correlation: float | None
 
@@ -120,7 +121,8 @@ class StudentFigures:
 
     falls, negative, outside: (S,) bool, whether any step violates. mastery, gain, clock: (S,)
     correlations with the next answer, of those students who have one to predict; the clock is the
-    step number alone, and mastery that only rises with time scores like it.
+    step number alone, and mastery that only rises with time scores like it. has_mastery, has_gains:
+    whether the model gives them; what it does not give was not measured.
     """
 
     falls: npt.NDArray[np.bool_]
@@ -129,6 +131,8 @@ class StudentFigures:
     mastery: FloatArray
     gain: FloatArray
     clock: FloatArray
+    has_mastery: bool = True
+    has_gains: bool = True
 
     @classmethod
     def of(cls, readout: Readout) -> StudentFigures:
@@ -150,26 +154,32 @@ class StudentFigures:
             correlation(steps.mean_mastery),
             correlation(steps.mean_gain),
             correlation(steps.position.astype(np.float64)),
+            has_mastery=not np.isnan(readout.mean_mastery).all(),
+            has_gains=not np.isnan(readout.mean_gain).all(),
         )
 
     @classmethod
     def join(cls, parts: Sequence[StudentFigures]) -> StudentFigures:
         """Return the figures of several groups of students, one after the other."""
-        names = [f.name for f in fields(cls)]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        columns: dict[str, Any] = {}
+        for f in fields(cls):
+            values = [getattr(part, f.name) for part in parts]
+            has = isinstance(values[0], bool)
+            columns[f.name] = all(values) if has else np.concatenate(values)
+        return cls(**columns)
 
     def check(self) -> Consistency:
         """Sum up."""
         students = len(self.falls)
 
-        def share(flag: npt.NDArray[np.bool_]) -> float:
-            return int(flag.sum()) / max(students, 1)
+        def share(flag: npt.NDArray[np.bool_], measured: bool) -> float | None:
+            return int(flag.sum()) / students if measured and students else None
 
         return Consistency(
             students=students,
-            monotonicity_violation_rate=share(self.falls),
-            negative_gain_rate=share(self.negative),
-            bounds_violation_rate=share(self.outside),
+            monotonicity_violation_rate=share(self.falls, self.has_mastery),
+            negative_gain_rate=share(self.negative, self.has_gains),
+            bounds_violation_rate=share(self.outside, self.has_mastery),
             mastery_correlation=mean_or_none(self.mastery),
             gain_correlation=mean_or_none(self.gain),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,14 @@ from gainakt.config import Config
 from gainakt.data.batches import Batch, bounded_ranges, evaluation_batches
 from gainakt.data.interactions import Dataset
 from gainakt.data.sequences import Sequences, context_start, window_sequences
-from gainakt.data.tables import MemoryDataset
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.evaluation.readout import Readout, columns_of
 from gainakt.machine import precision
 from gainakt.models.interface import KnowledgeTracer
 from gainakt.models.rolling import RollingState
+
+if TYPE_CHECKING:  # tables need polars, which a training machine may lack
+    from gainakt.data.tables import MemoryDataset
 
 # Steps that are read at a time where there may be more than fit: a readout takes 60 bytes a step.
 PART_STEPS = 1 << 18

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,8 @@ def compare_two(
     given = dict(tolerances or {})
     names = {row_name for run in (a, b) for row in run.read_metrics() for row_name in row}
     final_a, final_b = _final(a, b)
-    names |= set(final_a) | set(final_b) | {_WEIGHTS}
+    names |= set(final_a) | set(final_b) | set(WEIGHTS)
+    names |= {f"{split}_predictions_largest_difference" for split in SPLITS}
     unknown = [name for name in given if name and name not in names]
     if unknown:
         raise ExperimentError(
@@ -162,7 +164,10 @@ def compare_two(
     )
 
 
-_WEIGHTS = "last_weights_largest_difference"
+WEIGHTS: dict[str, Callable[[RunFolder], Path]] = {
+    "best_weights_largest_difference": lambda run: run.best,
+    "last_weights_largest_difference": lambda run: run.last,
+}
 
 
 def _values(a: RunFolder, b: RunFolder, given: Mapping[str, float]) -> Iterator[Value]:
@@ -181,7 +186,14 @@ def _values(a: RunFolder, b: RunFolder, given: Mapping[str, float]) -> Iterator[
     final_a, final_b = _final(a, b)
     for metric in {**final_a, **final_b}:
         yield Value(0, metric, final_a.get(metric), final_b.get(metric), tolerance(metric))
-    yield Value(0, _WEIGHTS, 0.0, _largest_weight_difference(a, b), tolerance(_WEIGHTS))
+    for name, which in WEIGHTS.items():
+        differing = _largest_weight_difference(which(a), which(b))
+        yield Value(0, name, 0.0, differing, tolerance(name))
+    for split in SPLITS:
+        largest = _largest_prediction_difference(a, b, split)
+        if largest is not None:
+            name = f"{split}_predictions_largest_difference"
+            yield Value(0, name, 0.0, largest, tolerance(name))
 
 
 def _parse(text: str | None) -> float | None:
@@ -190,7 +202,7 @@ def _parse(text: str | None) -> float | None:
 
 def _final(*runs: RunFolder) -> list[dict[str, float]]:
     """Return each run's final numbers: of the best checkpoint, and of splits that all evaluated."""
-    splits = [s for s in SPLITS if all(run.evaluation(s).is_file() for run in runs)]
+    splits = [s for s in SPLITS if all(run.current(run.evaluation(s)) for run in runs)]
     return [_final_numbers(run, splits) for run in runs]
 
 
@@ -201,15 +213,24 @@ def _final_numbers(run: RunFolder, splits: Sequence[str]) -> dict[str, float]:
         if isinstance(value, int | float):
             found[f"final_{name}"] = value
     for split in splits:
-        metrics = read_json(run.evaluation(split))
+        metrics = run.current(run.evaluation(split)) or {}
         for name in ("auc", "accuracy", "log_loss"):
             found[f"{split}_{name}_window"] = metrics[name]
     return found
 
 
-def _largest_weight_difference(a: RunFolder, b: RunFolder) -> float | None:
+def _largest_prediction_difference(a: RunFolder, b: RunFolder, split: str) -> float | None:
+    """0 when all stored probabilities agree; None unless both predict the same answers."""
+    paths = [run.current_predictions(split) for run in (a, b)]
+    if None in paths:
+        return None
+    (keys_a, p_a), (keys_b, p_b) = (_read_predictions(path) for path in paths if path)
+    return float(np.abs(p_a - p_b).max()) if _same_answers(keys_a, keys_b) else None
+
+
+def _largest_weight_difference(a: Path, b: Path) -> float | None:
     """0 when all weights agree to the last bit, None when the models have other shapes."""
-    weights_a, weights_b = load_checkpoint(a.last).weights, load_checkpoint(b.last).weights
+    weights_a, weights_b = load_checkpoint(a).weights, load_checkpoint(b).weights
     shapes = [{name: tuple(w.shape) for name, w in x.items()} for x in (weights_a, weights_b)]
     if shapes[0] != shapes[1]:
         return None
@@ -269,7 +290,7 @@ def find_group(path: RunFolder) -> GroupedRuns:
     if path.config.is_file():
         return GroupedRuns(path.path.name, [path], single=True)
     inside = sorted(p.parent for p in path.path.glob("*/config.json"))
-    runs = [RunFolder(p) for p in inside if RunFolder(p).results.is_file()]
+    runs = [run for run in map(RunFolder, inside) if run.is_completed()]
     if not runs:
         raise ExperimentError(f"{path.path}: neither an experiment folder nor a folder of them")
     return GroupedRuns(path.path.name, runs)
@@ -348,8 +369,8 @@ def headline_figures(run: RunFolder) -> dict[str, float | None]:
     """Return a run's figures to summarise: of its best epoch, and on test students if evaluated."""
     best = read_json(run.results)["best"] or {}
     figures = {"val_auc": best.get("val_auc"), "val_accuracy": best.get("val_accuracy")}
-    if run.evaluation("test").is_file():
-        test = read_json(run.evaluation("test"))
+    test = run.current(run.evaluation("test"))
+    if test is not None:
         figures |= {"test_auc": test["auc"], "test_accuracy": test["accuracy"]}
     return figures
 
@@ -362,16 +383,21 @@ def _test_predictions(group: GroupedRuns) -> tuple[Keys, list[np.ndarray]] | Non
     keys: Keys | None = None
     scores = []
     for run in group.runs:
-        path = run.predictions("test")
-        if not path.is_file():
+        path = run.current_predictions("test")
+        if path is None:
             return None
-        table = pq.read_table(path, columns=["student", "position", "answer", "probability"])
-        mine = {n: table[n].to_numpy() for n in ("student", "position", "answer")}
+        mine, probability = _read_predictions(path)
         if keys is not None and not _same_answers(keys, mine):
             return None
         keys = mine
-        scores.append(table["probability"].to_numpy())
+        scores.append(probability)
     return None if keys is None else (keys, scores)
+
+
+def _read_predictions(path: Path) -> tuple[Keys, np.ndarray]:
+    table = pq.read_table(path, columns=["student", "position", "answer", "probability"])
+    keys = {n: table[n].to_numpy() for n in ("student", "position", "answer")}
+    return keys, table["probability"].to_numpy()
 
 
 def _same_answers(a: Keys, b: Keys) -> bool:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gainakt.errors import ExperimentError
+from gainakt.words import printable
 
 try:
     import fcntl
@@ -36,6 +37,7 @@ class RunConsole:
         self._bar: Progress | None = None
         self._began = 0.0
         self._done_before = 0
+        self._deaf = False
 
     def __enter__(self) -> RunConsole:
         return self
@@ -63,13 +65,13 @@ class RunConsole:
             self._log = path.open("a", encoding="utf-8", buffering=1)
             _hold(self._log)
             for line in self._before_log:
-                self._log.write(line + "\n")
+                self._log.write(printable(line) + "\n")
         self._before_log.clear()
 
     def say(self, line: str = "") -> None:
         """Print a line and log it."""
         self._write(line)
-        self._console.print(line, markup=False)
+        self._print(line)
 
     def note(self, line: str) -> None:
         """Log a line without printing it."""
@@ -101,7 +103,7 @@ class RunConsole:
         )
         self._write(line)
         if self._bar is None:
-            self._console.print(line, markup=False)
+            self._print(line)
         else:
             self._bar.update(
                 self._task,
@@ -115,12 +117,23 @@ class RunConsole:
             self._bar.stop()
             self._bar = None
 
+    def _print(self, line: str) -> None:
+        """Print a line, as long as somebody reads; training does not end with its audience."""
+        if self._deaf:
+            return
+        try:
+            self._console.print(printable(line), markup=False)
+        # rich leaves the program where a pipe is closed
+        except (OSError, ValueError, SystemExit):
+            self._deaf = True
+            self._bar = None
+
     def _write(self, line: str) -> None:
         if self._log is None:
             self._before_log.append(line)
         else:
             with _writing(Path(self._log.name)):
-                self._log.write(line + "\n")
+                self._log.write(printable(line) + "\n")
 
 
 @contextmanager
@@ -142,6 +155,8 @@ def _hold(log: TextIO) -> None:
             f"{Path(log.name).parent.name} is still being trained by another process; "
             "wait for its end or stop it"
         ) from None
+    except OSError:  # a file system without locks: training goes on without
+        return
 
 
 def duration(seconds: float) -> str:

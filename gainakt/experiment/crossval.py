@@ -239,7 +239,7 @@ class _Experiment:
         return run is not None and _trained(run) and (self._evaluated(run) or not self.tests)
 
     def _evaluated(self, run: RunFolder) -> bool:
-        return run.evaluation("test").is_file()
+        return run.current(run.evaluation("test")) is not None
 
     def start(self, cell: Cell, slot: int, threads: int) -> subprocess.Popen[bytes]:
         """Start what the cell needs next: training, going on, or evaluation on test students."""

@@ -15,8 +15,8 @@ from gainakt.data.interactions import Dataset
 from gainakt.evaluation.predictor import Predictor
 from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split
 from gainakt.experiment.console import RunConsole
-from gainakt.experiment.opening import open_run
-from gainakt.files import replacing
+from gainakt.experiment.opening import OpenRun, open_run
+from gainakt.files import file_hash, only_one, replacing
 from gainakt.record.folder import RunFolder, write_json
 
 
@@ -31,7 +31,11 @@ def evaluate(
         console: where to report.
         data: a prepared data set in place of the recorded one.
     """
-    run = open_run(folder, data)
+    with only_one(folder.path, "evaluating"):
+        return _evaluate(folder, split, console, open_run(folder, data))
+
+
+def _evaluate(folder: RunFolder, split: str, console: RunConsole, run: OpenRun) -> dict[str, Any]:
     name = run.name_of(split)
     more = {"epoch": run.checkpoint.epoch, "same_data_as_training": run.same_data}
     folds = run.checkpoint.config.data
@@ -62,9 +66,11 @@ def score_split(
         more: values to keep beside the metrics.
     """
     name = name or split
-    with predictions_file(folder.predictions(name)) as keep:
+    stamp = folder.stamp(dataset.manifest["interactions_sha256"])
+    path = folder.predictions(name)
+    with predictions_file(path) as keep:
         metrics = evaluate_split(predictor, dataset, split, folds, keep)
-    metrics |= more or {}
+    metrics |= {"predictions_sha256": file_hash(path), "of": stamp, **(more or {})}
     write_json(folder.evaluation(name), metrics)
     return metrics
 

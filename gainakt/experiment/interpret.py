@@ -77,6 +77,7 @@ def interpret(
         "epoch": run.checkpoint.epoch,
         "split": split,
         "same_data_as_training": run.same_data,
+        "of": folder.stamp(run.stored.manifest["interactions_sha256"]),
         "against": None if against is None else against.path.name,
     }
     path = folder.interpretability(run.name_of(split))

@@ -11,10 +11,11 @@ from gainakt.config import Config
 from gainakt.data.interactions import Dataset
 from gainakt.evaluation.beginners import first_answers
 from gainakt.experiment.console import RunConsole, duration
-from gainakt.record import provenance
+from gainakt.files import file_hash
+from gainakt.models import KnowledgeTracer
 from gainakt.record.checkpoint import Checkpoint, save_checkpoint, save_state
 from gainakt.record.folder import RUNNING, RunFolder, write_json
-from gainakt.training.loop import Trainer
+from gainakt.training.loop import History, Trainer
 
 # Shares are counted over at most about so many rows: more would move them by less than rounding.
 ENOUGH_ROWS = 1 << 20
@@ -55,14 +56,15 @@ class FolderRecorder:
         save_checkpoint(self.folder.last, checkpoint)
         self.folder.write_metrics(trainer.history.rows)
         write_json(self.folder.trajectory, trainer.history.trajectory)
-        write_json(self.folder.results, summarise(self.folder, self.config, trainer, RUNNING))
+        results = summarise(self.folder, self.config, trainer.model, trainer.history, RUNNING)
+        write_json(self.folder.results, results)
         self.on_state(trainer)
         self.track(trainer.history.rows[-1])
         say_epoch(self.console, trainer, improved)
 
     def on_state(self, trainer: Trainer) -> None:
         """Save what resuming needs."""
-        save_state(self.folder.state, trainer.state())
+        save_state(self.folder.state, trainer.state() | {"run": self.config.experiment.id})
 
 
 class BestEpoch:
@@ -101,10 +103,11 @@ def say_epoch(console: RunConsole, trainer: Trainer, improved: bool) -> None:
         for short, name in (("mastery", "mastery_correlation"), ("gain", "gain_correlation"))
         if row[name] is not None
     )
+    auc = "" if row["train_auc"] is None else f"  AUC {row['train_auc']:.5f}"
     console.say(
-        f"epoch {trainer.epoch}/{trainer.config.training.epochs} done in "
-        f"{duration(trainer.history.seconds[-1])}: train loss {row['train_loss']:.5f}  "
-        f"AUC {row['train_auc']:.5f} | validation loss {row['val_loss']:.5f}  "
+        f"epoch {trainer.epoch}/{trainer.epochs} done in "
+        f"{duration(trainer.history.seconds[-1])}: train loss {row['train_loss']:.5f}{auc}"
+        f" | validation loss {row['val_loss']:.5f}  "
         f"AUC {row['val_auc']:.5f}  accuracy {row['val_accuracy']:.5f}{correlations}"
         f"{'  (best so far)' if improved else ''}"
     )
@@ -121,22 +124,22 @@ def training_first_answers(config: Config, dataset: Dataset) -> tuple[float, ...
     return tuple(first_answers(dataset.part(students[: counted + 1])).tolist())
 
 
-def summarise(folder: RunFolder, config: Config, trainer: Trainer, status: str) -> dict[str, Any]:
+def summarise(
+    folder: RunFolder, config: Config, model: KnowledgeTracer, history: History, status: str
+) -> dict[str, Any]:
     """Return what results.json says of a run at this moment."""
-    best = trainer.history.best
+    best = history.best
     return {
         "status": status,
-        "epochs": trainer.epoch,
+        "epochs": len(history.rows),
         "best_epoch": best["epoch"] if best else None,
         "best": best,
         "has_mastery": "mastery" in config.outputs(),
         "mastery_corr": None,
         "gain_corr": None,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "checkpoints": {
-            path.name: provenance.file_hash(path)
-            for path in (folder.best, folder.last)
-            if path.is_file()
+            path.name: file_hash(path) for path in (folder.best, folder.last) if path.is_file()
         },
-        "seconds": {"epochs": [round(s, 3) for s in trainer.history.seconds]},
+        "seconds": {"epochs": [round(s, 3) for s in history.seconds]},
     }

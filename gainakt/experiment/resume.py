@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,11 +20,14 @@ from gainakt.experiment.compare import (
 )
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.evaluate import evaluate
-from gainakt.experiment.run import RunResult, carry_out, make_trainer, train
+from gainakt.experiment.learning import Learning
+from gainakt.experiment.run import RunResult, TrainingRun, train
 from gainakt.machine import prepare_machine
 from gainakt.record import provenance
+from gainakt.record.checklist import run_checks
 from gainakt.record.checkpoint import load_state
 from gainakt.record.folder import COMPLETED, RunFolder, read_json, write_json
+from gainakt.record.readme import write_readme
 from gainakt.record.records import (
     checkpoint_problems,
     config_problems,
@@ -48,25 +52,53 @@ def resume(
         ExperimentError, DataError: the folder or the data are not what the run recorded.
     """
     if folder.results.is_file() and read_json(folder.results)["status"] == COMPLETED:
+        if not folder.readme.is_file():  # killed between the last figure and its page
+            results, config = read_json(folder.results), recorded_config(folder)
+            write_readme(folder, config, results, run_checks(folder))
+            console.say(f"{folder.readme.name} was missing and is written")
+        if not folder.report.is_file():
+            console.say(f"it has no report; to draw it: gainakt report {folder.path.name}")
         console.say(f"{folder.path.name} is finished; there is nothing to resume")
         return None
     config = recorded_config(folder)
-    problems = [*config_problems(folder, config)]
+    problems = [*config_problems(folder)]
     dataset = recorded_data(folder, data)
     problems += data_problems(folder, dataset)
     if problems:
         raise ExperimentError(f"{folder.path.name} cannot be resumed: {'; '.join(problems)}")
     console.log_to(folder.log)
     device = prepare_machine(*config.machine)
-    trainer = make_trainer(config, dataset, device)
+    state = None
     if folder.state.is_file():
-        trainer.restore(load_state(folder.state))
-        where = f"epoch {trainer.epoch + 1}, batch {trainer.progress.steps + 1}"
+        state = load_state(folder.state)
+        where = _where(folder, config, state)
+    elif folder.last.is_file() or folder.best.is_file():
+        raise ExperimentError(
+            f"{folder.path.name} cannot be resumed: {folder.state.name} is missing, which says "
+            "where training stood; to begin anew and leave the checkpoints as they are: "
+            f"gainakt reproduce {folder.path.name}"
+        )
     else:
         where = "the beginning: it stopped before the first checkpoint"
     _record_resumption(folder, config, device, now, where)
     console.say(f"resuming {folder.path.name} at {where}")
-    return carry_out(folder, config, dataset, trainer, console)
+    learning = Learning.of(config, dataset)
+    return TrainingRun(folder, config, learning, device, console, state).carry_out()
+
+
+def _where(folder: RunFolder, config: Config, state: dict[str, Any]) -> str:
+    """Return where a state stands.
+
+    Raises:
+        ExperimentError: it is no state of this run.
+    """
+    of = state.get("run", config.experiment.id)  # the first version did not say
+    if of != config.experiment.id:
+        raise ExperimentError(f"{folder.state.name} is of another run, {of!r}")
+    try:
+        return f"epoch {state['epoch'] + 1}, batch {state['progress']['steps'] + 1}"
+    except (LookupError, TypeError) as error:
+        raise ExperimentError(f"{folder.state.name} is damaged: {error!r}") from None
 
 
 def _record_resumption(
@@ -120,7 +152,7 @@ def reproduce(
     config = recorded_config(folder)
     dataset = recorded_data(folder, data)
     problems = [
-        *config_problems(folder, config),
+        *config_problems(folder),
         *data_problems(folder, dataset),
         *checkpoint_problems(folder, results),
     ]
@@ -151,7 +183,10 @@ def reproduce(
         return Reproduction(result, None)
     for split in SPLITS:
         # what was evaluated of the original is evaluated of the repetition too
-        if folder.evaluation(split).is_file() and not result.folder.evaluation(split).is_file():
+        if (
+            folder.current(folder.evaluation(split))
+            and not result.folder.evaluation(split).is_file()
+        ):
             evaluate(result.folder, split, console)
     comparison = compare_two(folder, result.folder, tolerances)
     write_json(

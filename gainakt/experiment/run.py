@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,19 @@ import numpy as np
 import torch
 
 from gainakt.config import Config
-from gainakt.data.batches import bounded_ranges
 from gainakt.data.interactions import Dataset, load_dataset
-from gainakt.data.sequences import Sequences, chunk_sequences, rows_of_pieces
-from gainakt.data.vocabulary import Vocabulary
-from gainakt.errors import DataError, GainaktError
+from gainakt.errors import ExperimentError, GainaktError
 from gainakt.evaluation.consistency import all_or_sample, final_consistency
-from gainakt.evaluation.predictor import PART_STEPS, Predictor
+from gainakt.evaluation.predictor import Predictor
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.embedded import embedded_data
 from gainakt.experiment.evaluate import score_split
+from gainakt.experiment.learning import Learning
 from gainakt.experiment.recorder import FolderRecorder, summarise
 from gainakt.experiment.tracking import check_trackers, trackers
-from gainakt.files import write_atomically
+from gainakt.files import only_one, write_atomically
 from gainakt.machine import cores, prepare_machine
-from gainakt.models import build_model
+from gainakt.models import KnowledgeTracer
 from gainakt.record import commands, provenance
 from gainakt.record.checklist import Check, run_checks
 from gainakt.record.checkpoint import load_checkpoint
@@ -47,7 +45,8 @@ from gainakt.record.folder import (
 from gainakt.record.readme import write_readme
 from gainakt.seeds import seeds_page
 from gainakt.training.distillation import soft_answers, teacher_config, teacher_predictions
-from gainakt.training.loop import Trainer
+from gainakt.training.loop import History, Trainer
+from gainakt.words import counted
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def train(
     check_trackers(config)
     device = prepare_machine(*config.machine)
     dataset = load_dataset(data or embedded_data(out, console))
-    check_trainable(dataset, config)
+    learning = Learning.of(config, dataset)
     timestamp = now.strftime("%Y%m%d_%H%M%S")
     folder = RunFolder.create(
         out, timestamp, config.experiment.model, config.experiment.short_title
@@ -99,204 +98,177 @@ def train(
         console.log_to(folder.log)
         config = _completed(config, dataset, folder, command, timestamp)
         _record_provenance(folder, config, dataset, device)
-        trainer = make_trainer(config, dataset, device)
-        _announce(console, folder, config, dataset, trainer)
+        run = TrainingRun(folder, config, learning, device, console)
+        _announce(run)
     except BaseException:
         folder.remove()  # nothing was learnt yet: leave no folder that looks like a run
         raise
-    return carry_out(folder, config, dataset, trainer, console)
+    return run.carry_out()
 
 
-def make_trainer(config: Config, dataset: Dataset, device: torch.device) -> Trainer:
-    """Build the model and the trainer over the configured fold."""
-    return Trainer(
-        build_model(config, model_vocabulary(config, dataset)).to(device),
-        config,
-        learning_sequences(config, dataset, "train"),
-        learning_sequences(config, dataset, "valid"),
-        device,
-    )
+@dataclass
+class TrainingRun:
+    """One run on its way: teachers, the model epoch by epoch, and what is measured at the end.
+
+    state: where an earlier part of the run stopped, None at the beginning.
+    """
+
+    folder: RunFolder
+    config: Config
+    learning: Learning
+    device: torch.device
+    console: RunConsole
+    state: dict[str, Any] | None = None
+    trainer: Trainer | None = None
+
+    @cached_property
+    def model(self) -> KnowledgeTracer:
+        """The model, with initial weights at first."""
+        return self.learning.model(self.config, self.device)
+
+    def carry_out(self) -> RunResult:
+        """Train to the end, record every epoch, and finish the folder."""
+        try:
+            with only_one(self.folder.path, "training"):
+                self.folder.sweep()
+                return self._train_to_end()
+        except (Exception, KeyboardInterrupt) as error:
+            _record_failure(self, error)
+            raise
+
+    def results(self, status: str) -> dict[str, Any]:
+        """Return what results.json says of the run at this moment."""
+        history = self.trainer.history if self.trainer else History()
+        return summarise(self.folder, self.config, self.model, history, status)
+
+    def _train_to_end(self) -> RunResult:
+        began = time.monotonic()
+        with (
+            trackers(self.config, self.folder.path, self.console.say) as track,
+            stop_on_interrupt(self.console) as stopped,
+        ):
+            learning = learn_from_teachers(self, stopped)
+            if learning is None:
+                track.outcome = "KILLED"
+                return finish(self, self.results(INTERRUPTED))
+            trainer = self._make_trainer(learning)
+            dataset = self.learning.dataset
+            recorder = FolderRecorder(self.folder, self.config, dataset, self.console, track)
+            epochs, steps = trainer.epochs, trainer.steps_per_epoch
+            self.console.start(trainer.epoch * steps + trainer.progress.steps, epochs * steps)
+            reached_end = trainer.run(recorder, stopped)
+            track.outcome = "FINISHED" if reached_end else "KILLED"
+            self.console.end_bar()
+            record_backend(self.folder, trainer)
+            if not reached_end:
+                recorder.on_state(trainer)
+        results = self.results(COMPLETED if reached_end else INTERRUPTED)
+        if reached_end:
+            results |= _final_results(self)
+        results["seconds"]["total"] = round(time.monotonic() - began, 3)
+        return finish(self, results)
+
+    def _make_trainer(self, learning: Learning) -> Trainer:
+        trainer = Trainer(
+            self.model, self.config, learning.training, learning.validation, self.device
+        )
+        trainer.say = self.console.say
+        if self.state is not None:
+            try:
+                trainer.restore(self.state)
+            except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise ExperimentError(
+                    f"{self.folder.state.name} is damaged or of another run: {reason[:200]}"
+                ) from None
+        self.trainer = trainer
+        record_backend(self.folder, trainer)
+        self.console.say(
+            f"training: {len(trainer.training):,} sequences, "
+            f"{counted(trainer.steps_per_epoch, 'batch', 'batches')} an epoch, up to "
+            f"{counted(trainer.epochs, 'epoch')}; step: {trainer.backend}"
+        )
+        return trainer
 
 
-def model_vocabulary(config: Config, dataset: Dataset) -> Vocabulary:
-    """Return what the configured model can name of a data set."""
-    if config.model.reads_questions:
-        return dataset.vocabulary
-    return dataset.vocabulary.without_questions()
-
-
-def learning_sequences(config: Config, dataset: Dataset, split: str) -> Sequences:
-    """Cut the training or validation students' histories to what the model reads."""
-    students = dataset.students(split, config.data.fold, config.data.test_fold)
-    return chunk_sequences(dataset, students, config.model.seq_len)
-
-
-def carry_out(
-    folder: RunFolder, config: Config, dataset: Dataset, trainer: Trainer, console: RunConsole
-) -> RunResult:
-    """Train from where the trainer stands, record every epoch, and finish the folder."""
-    try:
-        return _train_to_end(folder, config, dataset, trainer, console)
-    except (Exception, KeyboardInterrupt) as error:
-        _record_failure(folder, config, trainer, console, error)
-        raise
-
-
-def _train_to_end(
-    folder: RunFolder, config: Config, dataset: Dataset, trainer: Trainer, console: RunConsole
-) -> RunResult:
-    began = time.monotonic()
-    trainer.say = console.say
-    record_path(folder, trainer)
-    with trackers(config, folder.path) as track, stop_on_interrupt(console) as stopped:
-        recorder = FolderRecorder(folder, config, dataset, console, track)
-        if not learn_from_teachers(folder, config, dataset, trainer, console, stopped):
-            return finish(folder, config, summarise(folder, config, trainer, INTERRUPTED), console)
-        epochs, steps = config.training.epochs, trainer.steps_per_epoch
-        console.start(trainer.epoch * steps + trainer.progress.steps, epochs * steps)
-        reached_end = trainer.run(recorder, stopped)
-        console.end_bar()
-        record_path(folder, trainer)
-        if not reached_end:
-            recorder.on_state(trainer)
-    results = summarise(folder, config, trainer, COMPLETED if reached_end else INTERRUPTED)
-    if reached_end:
-        results |= _final_results(folder, config, dataset, trainer, console)
-    results["seconds"]["total"] = round(time.monotonic() - began, 3)
-    return finish(folder, config, results, console)
-
-
-def learn_from_teachers(
-    folder: RunFolder,
-    config: Config,
-    dataset: Dataset,
-    trainer: Trainer,
-    console: RunConsole,
-    stopped: Callable[[], bool],
-) -> bool:
-    """Train the teachers there are to be and hand their predictions to the trainer.
+def learn_from_teachers(run: TrainingRun, stopped: Callable[[], bool]) -> Learning | None:
+    """Train the teachers there are to be; return what is to be learnt, softened by them.
 
     A teacher's predictions are kept in the folder, so that a resumed run does not train it again.
 
     Returns:
-        False when it was stopped before the last teacher was ready.
+        None when it was stopped before the last teacher was ready.
     """
+    training, learning = run.config.training, run.learning
     predictions = []
-    for number in range(1, config.training.teachers + 1):
-        path = folder.teacher(number)
+    for number in range(1, training.teachers + 1):
+        path = run.folder.teacher(number)
         if not path.is_file():
             told = teacher_predictions(
-                teacher_config(config, number),
-                trainer.model.vocabulary,
-                trainer.training,
-                trainer.validation,
-                trainer.device,
-                partial(_say_teacher, console, f"{number}/{config.training.teachers}"),
+                learning.trainer(teacher_config(run.config, number), run.device),
+                partial(_say_teacher, run.console, f"{number}/{training.teachers}"),
                 stopped,
             )
             if told is None:
-                return False
+                return None
             buffer = io.BytesIO()
             np.save(buffer, told)
             write_atomically(path, buffer.getvalue())
         predictions.append(np.load(path, allow_pickle=False))
-    if predictions:
-        weight = config.training.teacher_weight
-        soft = soft_answers(dataset.rows.response, predictions, weight)
-        trainer.training = replace(trainer.training, soft_answers=soft)
-    return True
+    if not predictions:
+        return learning
+    answers = learning.dataset.rows.response
+    return learning.softened(soft_answers(answers, predictions, training.teacher_weight))
 
 
 def _say_teacher(console: RunConsole, which: str, news: str) -> None:
     console.say(f"teacher {which}, {news}")
 
 
-def _record_failure(
-    folder: RunFolder,
-    config: Config,
-    trainer: Trainer,
-    console: RunConsole,
-    error: BaseException,
-) -> None:
+def _record_failure(run: TrainingRun, error: BaseException) -> None:
     """Say in the folder why training ended early, as far as the disk still takes it."""
+    folder, console = run.folder, run.console
+    if run.state is not None and run.trainer is None:
+        return  # what was there could not be taken up again; it stays as it was
     interrupted = isinstance(error, KeyboardInterrupt)
     reason = "stopped at once" if interrupted else str(error) or type(error).__name__
     # whatever goes wrong here would hide the error that ended training
     with suppress(GainaktError, OSError):
-        results = summarise(folder, config, trainer, INTERRUPTED if interrupted else FAILED)
+        results = run.results(INTERRUPTED if interrupted else FAILED)
         results["reason"] = reason
         write_json(folder.results, results)
         if interrupted:
             console.say(f"interrupted: {reason}; next: gainakt resume {folder.path}")
         else:
             console.note(f"failed: {reason}")  # the command line prints it
-        write_readme(folder, config, results, run_checks(folder))
+        write_readme(folder, run.config, results, run_checks(folder))
 
 
-def finish(
-    folder: RunFolder, config: Config, results: dict[str, Any], console: RunConsole
-) -> RunResult:
+def finish(run: TrainingRun, results: dict[str, Any]) -> RunResult:
     """Write results.json, perform the ten checks and write the README with their outcome."""
+    folder, config = run.folder, run.config
     write_json(folder.results, results)
     checks = run_checks(folder)
     write_readme(folder, config, results, checks)
-    _conclude(console, folder, config, results, checks)
+    _conclude(run.console, folder, config, results, checks)
     return RunResult(folder, results, checks)
 
 
-def check_trainable(dataset: Dataset, config: Config) -> None:
-    """Refuse data that cannot train or validate a model.
-
-    Raises:
-        DataError: a split is empty, too short, or has answers of one class only.
-    """
-    for split in ("train", "valid"):
-        pieces = learning_sequences(config, dataset, split)
-        if not len(pieces):
-            raise DataError(
-                f"data set {dataset.name!r}: the {split} students of fold {config.data.fold} have "
-                "fewer than 3 interactions each, nothing can be learnt from them"
-            )
-        classes = answers_to_learn(pieces)
-        if len(classes) < 2:
-            raise DataError(
-                f"data set {dataset.name!r}: every answer of the {split} students of fold "
-                f"{config.data.fold} is {classes[0]}; both right and wrong answers are needed"
-            )
-
-
-def answers_to_learn(pieces: Sequences) -> list[int]:
-    """Return the kinds of answers, 0 and 1, that come after the first of a piece."""
-    found: set[int] = set()
-    for begin, end in bounded_ranges(pieces.lengths, PART_STEPS):
-        part = pieces.take(np.arange(begin, end))
-        first = np.cumsum(part.lengths) - part.lengths
-        found |= set(np.unique(np.delete(part.rows.response[rows_of_pieces(part)], first)).tolist())
-        if len(found) == 2:  # as a rule after the first few students
-            break
-    return sorted(found)
-
-
-def _final_results(
-    folder: RunFolder,
-    config: Config,
-    dataset: Dataset,
-    trainer: Trainer,
-    console: RunConsole,
-) -> dict[str, Any]:
+def _final_results(run: TrainingRun) -> dict[str, Any]:
     """Measure the best checkpoint on all validation students."""
+    folder, config, learning = run.folder, run.config, run.learning
     best = load_checkpoint(folder.best)
-    console.say(f"measuring the best checkpoint (epoch {best.epoch}) on validation students")
-    predictor = Predictor.of(best.model(), config, trainer.device)
+    run.console.say(f"measuring the best checkpoint (epoch {best.epoch}) on validation students")
+    predictor = Predictor.of(best.model(), config, run.device)
     figures = all_or_sample(
         predictor,
-        trainer.validation,
+        learning.validation,
         config.interpretability.max_semantic_students,
         config.runtime.seed,
     )
     final = final_consistency(figures, config.evaluation.bootstrap_samples, config.runtime.seed)
     if config.runtime.auto_shifted_eval:
-        score_split(folder, predictor, dataset, "valid", config.data)
+        score_split(folder, predictor, learning.dataset, "valid", config.data)
     return {
         "mastery_corr": final["mastery_correlation"],
         "gain_corr": final["gain_correlation"],
@@ -340,30 +312,25 @@ def _record_provenance(
     write_json(folder.data, provenance.data_record(dataset))
 
 
-def record_path(folder: RunFolder, trainer: Trainer) -> None:
+def record_backend(folder: RunFolder, trainer: Trainer) -> None:
     """Say in environment.json in which way steps were carried out, as it turned out."""
-    write_json(folder.environment, read_json(folder.environment) | {"step": trainer.path})
+    write_json(folder.environment, read_json(folder.environment) | {"step": trainer.backend})
 
 
-def _announce(
-    console: RunConsole, folder: RunFolder, config: Config, dataset: Dataset, trainer: Trainer
-) -> None:
+def _announce(run: TrainingRun) -> None:
+    dataset, config, console = run.learning.dataset, run.config, run.console
     counts = dataset.manifest["counts"]
-    size = sum(p.numel() for p in trainer.model.parameters())
-    console.say(f"folder: {folder.path}")
+    size = sum(p.numel() for p in run.model.parameters())
+    console.say(f"folder: {run.folder.path}")
     console.say(
-        f"data: {dataset.name}, {counts['students']:,} students, {counts['interactions']:,} "
-        f"interactions, {dataset.n_skills:,} skills; fold {config.data.fold} validates"
+        f"data: {dataset.name}, {counted(counts['students'], 'student')}, "
+        f"{counted(counts['interactions'], 'interaction')}, "
+        f"{counted(dataset.n_skills, 'skill')}; fold {config.data.fold} validates"
     )
     console.say(
-        f"model: {config.experiment.model}, {size:,} parameters; device {trainer.device}, "
-        f"{torch.get_num_threads()} threads; seed {config.runtime.seed}"
+        f"model: {config.experiment.model}, {counted(size, 'parameter')}; device {run.device}, "
+        f"{counted(torch.get_num_threads(), 'thread')}; seed {config.runtime.seed}"
     )
-    console.say(
-        f"training: {len(trainer.training):,} sequences, {trainer.steps_per_epoch:,} batches an "
-        f"epoch, up to {config.training.epochs} epochs"
-    )
-    console.say(f"step: {trainer.path}")
 
 
 def _conclude(
@@ -403,7 +370,11 @@ def stop_on_interrupt(console: RunConsole) -> Iterator[Callable[[], bool]]:
         console.say("stopping after this batch; once more to stop at once")
 
     in_main_thread = threading.current_thread() is threading.main_thread()
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM) if in_main_thread}
+    # a terminal that closes is a polite kill too
+    stops = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    before = {s: signal.getsignal(s) for s in stops if in_main_thread}
+    if before.get(stops[2]) == signal.SIG_IGN:  # as nohup has it
+        del before[stops[2]]
     # a program that embeds Python may handle a signal itself: then the handler is None, and stays
     ours = {number: handler for number, handler in before.items() if handler is not None}
     try:

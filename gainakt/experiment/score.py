@@ -44,6 +44,8 @@ def score(
         DataError: the data have skills unknown to the model, or are damaged.
         ExperimentError: `out` exists or cannot be written, or the folder is damaged.
     """
+    if out.suffix.lower() not in (".parquet", ".pq"):
+        raise ExperimentError(f"{out}: predictions are written as Parquet; name it .parquet")
     if os.path.lexists(out):
         raise ExperimentError(f"{out} exists already; choose another --out or remove it first")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from gainakt.data.batches import Batch, make_batch
 from gainakt.data.rows import Rows
-from gainakt.data.sequences import whole_histories
+from gainakt.data.sequences import Sequences, whole_histories
 from gainakt.data.vocabulary import Vocabulary
 
 GAIN_RATE = 0.1
@@ -79,6 +80,8 @@ class KnowledgeTracer(nn.Module):
     by_construction: frozenset[str] = frozenset()
     # whether `forward` keeps to `Batch.visible`, so that a row may hold several sequences
     reads_packed_rows: bool = False
+    # whether a student's past answers change what it says
+    reads_history: bool = True
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Return the predictions after every step of `batch`."""
@@ -111,6 +114,17 @@ class KnowledgeTracer(nn.Module):
         keep what it has computed returns a state of its own.
         """
         return RecomputedState(self)
+
+
+class FittedTracer(KnowledgeTracer):
+    """Base of learners without gradients: they fit all training data at once, then read batches.
+
+    What is fitted lies in buffers, and so is saved, loaded and moved as weights are.
+    """
+
+    def fit(self, training: Sequences) -> float:
+        """Learn from sequences; return the mean log loss of what was learnt, in nats."""
+        raise TypeError(f"{type(self).__name__} does not define fit")
 
 
 class RecomputedState:
@@ -148,7 +162,7 @@ class RecomputedState:
         rows.order[len(past) :: len(past) + 1] += 1
         lengths = np.full(len(skills), len(past) + 1)
         batch = make_batch(whole_histories(rows, lengths), np.arange(len(skills)))
-        return batch.to(next(self.model.parameters()).device)
+        return batch.to(device_of(self.model))
 
 
 def student_batch(rows: Rows, device: torch.device) -> Batch:
@@ -156,6 +170,11 @@ def student_batch(rows: Rows, device: torch.device) -> Batch:
     return make_batch(whole_histories(rows, np.array([len(rows)])), np.zeros(1, np.int64)).to(
         device
     )
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's weights are."""
+    return next(chain(model.parameters(), model.buffers())).device
 
 
 def wide(values: Tensor) -> Tensor:

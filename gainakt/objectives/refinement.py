@@ -19,13 +19,15 @@ def retention_loss(
 def lag_correlations(gains: Tensor, batch: Batch, max_lag: int) -> Tensor:
     """c_l = corr(mean_k gain at t, answer at t + l) for l = 1..max_lag, within sequences.
 
+    Of the rows of one question only the first is an answer: the others were seen with it.
+
     Returns:
         (max_lag,), differentiable in the gains.
     """
     mean_gain = gains.mean(dim=1)
     answer = batch.response.float()
     correlations = [
-        pearson(mean_gain[:-lag], answer[lag:], batch.pairs(lag))
+        pearson(mean_gain[:-lag], answer[lag:], batch.pairs(lag) & batch.has_next[lag - 1 : -1])
         if lag < len(answer)
         else answer.new_zeros(())
         for lag in range(1, max_lag + 1)

@@ -48,6 +48,10 @@ class BatchWeights:
             torch.tensor(low_variance_batches, device=device),
         )
 
+    def copy(self) -> BatchWeights:
+        """Return weights whose tensors are nobody else's."""
+        return BatchWeights(self.sparsity.clone(), self.low_variance_batches.clone())
+
 
 @dataclass(frozen=True, eq=False)
 class Losses:
@@ -180,7 +184,11 @@ def _lag(
         [
             # filled there: a copy from the host would hold it up
             correlations.new_full((), weight)
-            for weight in (refinement.lag_l1, refinement.lag_l2, refinement.lag_l3)
+            for weight in (
+                refinement.lag_l1_weight,
+                refinement.lag_l2_weight,
+                refinement.lag_l3_weight,
+            )
         ][: refinement.lag_max_lag]
     )
     return lag_loss(refinement.lag_gain_weight, relative, correlations), correlations.detach()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gainakt.config import Config, dump_config, parse_config
 from gainakt.data.vocabulary import Vocabulary
-from gainakt.errors import ConfigError, ExperimentError
+from gainakt.errors import ExperimentError
 from gainakt.files import write_atomically
 from gainakt.models import KnowledgeTracer, build_model
 
@@ -47,12 +47,30 @@ class Checkpoint:
         Raises:
             ExperimentError: the weights do not fit the recorded configuration.
         """
+        self._check_weights()
         model = build_model(self.config, self.vocabulary)
-        try:
-            model.load_state_dict(self.weights)
-        except RuntimeError as error:
-            raise ExperimentError(f"the weights do not fit the recorded model: {error}") from None
+        model.load_state_dict(self.weights)
         return model.eval()
+
+    def _check_weights(self) -> None:
+        """Compare the weights with a model that takes no memory, before one that does is built."""
+        with torch.device("meta"):
+            expected = build_model(self.config, self.vocabulary).state_dict()
+        shapes = {name: tuple(w.shape) for name, w in self.weights.items()}
+        for name, weight in expected.items():
+            if shapes.get(name) != tuple(weight.shape):
+                raise ExperimentError(
+                    f"the weights do not fit the recorded model: {name} is "
+                    f"{shapes.get(name, 'missing')}, must be {tuple(weight.shape)}"
+                )
+        strange = sorted(shapes.keys() - expected.keys())
+        if strange:
+            raise ExperimentError(
+                f"the weights do not fit the recorded model, which has no {strange[0]}"
+            )
+        broken = [name for name, weight in self.weights.items() if not weight.isfinite().all()]
+        if broken:
+            raise ExperimentError(f"the weights {broken[0]} hold numbers that are not finite")
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -86,15 +104,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(
             config=parse_config(json.loads(metadata["config"])),
             vocabulary=Vocabulary(
-                tuple(json.loads(metadata["skill_ids"])),
-                tuple(json.loads(metadata.get("question_ids", "[]"))),
+                _texts(metadata["skill_ids"]), _texts(metadata.get("question_ids", "[]"))
             ),
             epoch=int(metadata["epoch"]),
             weights=weights,
             first_answers=_first_answers(metadata.get("first_answers", "null")),
         )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, ConfigError) as error:
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ExperimentError(f"{path}: not a readable checkpoint ({error})") from None
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("ids must be a list of texts")
+    if len(set(names)) != len(names):
+        raise ValueError("an id is there twice")
+    return tuple(names)
 
 
 def _first_answers(text: str) -> tuple[float, ...] | None:
@@ -115,12 +141,15 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         ExperimentError: the file is missing or damaged.
     """
+    if path.is_file() and path.stat().st_size == 0:
+        raise ExperimentError(f"{path} is empty, so it does not say where training stood")
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
         raise ExperimentError(f"{path}: no saved state, so there is nothing to resume") from None
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise ExperimentError(f"{path}: not a readable state ({error})") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExperimentError(f"{path}: not a readable state ({reason[:200]})") from None
     if not isinstance(state, dict):
         raise ExperimentError(f"{path}: not a training state")
     return state

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from gainakt.config import FILLED_BY_RUN, Config, flatten, parameters
+from gainakt.config import FILLED_BY_RUN, RENAMED, Config, flatten, parameters
 from gainakt.errors import ConfigError, ExperimentError
 
 
@@ -103,8 +103,10 @@ def from_text(given: Mapping[str, list[str]]) -> dict[str, Any]:
         ConfigError: a parameter is unknown or its value has another type.
     """
     fields = {name: field for _, name, field in parameters()}
+    now = {name: new for (_, name), new in RENAMED.items()}
     values: dict[str, Any] = {}
-    for name, words in given.items():
+    for flag, words in given.items():
+        name = now.get(flag, flag)
         if name not in fields:
             raise ConfigError(f"unknown parameter {name!r}")
         kind: Any = fields[name].annotation

@@ -8,13 +8,14 @@ import io
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gainakt.config import Config, dump_config
 from gainakt.errors import ExperimentError
-from gainakt.files import write_atomically
+from gainakt.files import file_hash, write_atomically
 
 METRIC_COLUMNS = (
     "epoch",
@@ -51,6 +52,8 @@ TRAJECTORY_KEYS = (
 # Where the report of several runs goes, beside no single one of them.
 COMPARISON_PAGE = "comparison.html"
 
+# So many runs of one name may start in one second.
+MOST_AT_ONCE = 1000
 RUNNING, INTERRUPTED, FAILED, COMPLETED = "running", "interrupted", "failed", "completed"
 
 
@@ -64,23 +67,25 @@ class RunFolder:
     def create(cls, out: Path, timestamp: str, model: str, short_title: str) -> RunFolder:
         """Make a new, empty folder `{timestamp}_{model}_{short_title}` under `out`.
 
+        A number behind the name tells runs of one second apart.
+
         Raises:
-            ExperimentError: it exists already, or cannot be made.
+            ExperimentError: it cannot be made.
         """
-        path = out / f"{timestamp}_{model}_{short_title}"
+        name = f"{timestamp}_{model}_{short_title}"
         try:
             if out.exists() and not out.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, f"{out} is a file, must be a folder")
             out.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-        except FileExistsError:
-            raise ExperimentError(
-                f"{path} exists already and is never overwritten; start again in a second or "
-                "choose another short_title"
-            ) from None
+            for number in range(1, MOST_AT_ONCE):
+                # runs that start in the same second are told apart by a number
+                path = out / (name if number == 1 else f"{name}-{number}")
+                with suppress(FileExistsError):
+                    path.mkdir()
+                    return cls(path.resolve())
         except OSError as error:
-            raise ExperimentError(f"cannot make {path}: {error.strerror or error}") from None
-        return cls(path.resolve())
+            raise ExperimentError(f"cannot make {out / name}: {error.strerror or error}") from None
+        raise ExperimentError(f"{out / name} exists already; choose another short_title")
 
     @classmethod
     def find(cls, run: str | Path, root: Path = Path("experiments")) -> RunFolder:
@@ -101,6 +106,15 @@ class RunFolder:
         raise ExperimentError(
             f"no experiment folder {str(run)!r}; give its path, or the start of its name in {root}/"
         )
+
+    def is_completed(self) -> bool:
+        """Whether training reached its end; what is not finished counts for nothing in a group."""
+        return self.results.is_file() and read_json(self.results).get("status") == COMPLETED
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed left; for whoever holds the folder alone."""
+        for path in self.path.glob("*.writing"):
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the folder and what is in it: for one that never became a run."""
@@ -197,6 +211,55 @@ class RunFolder:
         """Measures of interpretability on a split."""
         return self.path / f"interpretability_{split}.json"
 
+    def stamp(self, data_sha256: str) -> dict[str, str]:
+        """Return what a file that is derived from the best checkpoint keeps, to be known as such.
+
+        Args:
+            data_sha256: hash of the data set that was read.
+        """
+        return {"checkpoint": file_hash(self.best), "data": data_sha256}
+
+    def stale(self, path: Path) -> str | None:
+        """Say why a derived JSON file does not belong to the best checkpoint; None where it does.
+
+        Files of the first version have no stamp; there the epoch must agree.
+        """
+        content = read_json(path)
+        made = content.get("of") if isinstance(content, dict) else None
+        if isinstance(made, dict):
+            if made.get("checkpoint") == file_hash(self.best):
+                return None
+        elif isinstance(content, dict) and content.get("epoch") in (None, self._best_epoch()):
+            return None
+        return f"{path.name} was made from another checkpoint than {self.best.name}"
+
+    def _best_epoch(self) -> object:
+        results = read_json(self.results)
+        return results.get("best_epoch") if isinstance(results, dict) else None
+
+    def current(self, path: Path) -> dict[str, Any] | None:
+        """Return a derived JSON file's content; None where it is missing or stale."""
+        if not path.is_file() or not self.best.is_file() or self.stale(path):
+            return None
+        content: dict[str, Any] = read_json(path)
+        return content
+
+    def current_predictions(self, split: str) -> Path | None:
+        """Return the predictions of a split; None where they are missing, stale or not its own."""
+        path, metrics = self.predictions(split), self.current(self.evaluation(split))
+        if metrics is None or not path.is_file():
+            return None
+        known = metrics.get("predictions_sha256")
+        return path if known is None or known == file_hash(path) else None
+
+    def stale_files(self) -> list[str]:
+        """Say which derived files do not belong to the best checkpoint."""
+        if not self.best.is_file():
+            return []
+        names = ("evaluation_*.json", "interpretability_*.json")
+        paths = sorted(path for name in names for path in self.path.glob(name))
+        return [reason for path in paths if (reason := self.stale(path))]
+
     def write_config(self, config: Config) -> None:
         """Write config.json."""
         write_json(self.config, dump_config(config))
@@ -247,7 +310,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(_reading(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ExperimentError(f"{path.name} cannot be read as JSON: {error}") from None
 
 

@@ -21,6 +21,7 @@ from gainakt.data.interactions import Dataset
 def environment(config: Config, device: torch.device) -> dict[str, Any]:
     """Describe the machine, its software and the code's version, for environment.json."""
     on_gpu = device.type == "cuda"
+    package = Path(_version.__file__).resolve().parent
     return {
         "gainakt": _version.__version__,
         "python": sys.version,
@@ -36,7 +37,9 @@ def environment(config: Config, device: torch.device) -> dict[str, Any]:
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
         "packages": packages(),
-        "git": git_state(Path(_version.__file__).resolve().parent),
+        "code": code_state(package),
+        "git": git_state(package),
+        "working_directory": working_directory(package),
     }
 
 
@@ -46,26 +49,52 @@ def packages() -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
-def git_state(package: Path) -> dict[str, Any]:
-    """Return commit, branch and uncommitted changes of the code that ran.
-
-    That is the checkout holding the package; for an installed package, the repository of the
-    working directory. Without either, every value is None and `reason` says so.
+def code_state(package: Path) -> dict[str, str]:
+    """Return the version of the package and a hash over the files that ran.
 
     Args:
         package: the folder that the running code was imported from.
     """
-    tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py") is not None
-    where = package if tracked else Path.cwd()
-    commit = _git(where, "rev-parse", "HEAD")
+    digest = hashlib.sha256()
+    kinds = {".py", ".jinja", ".css", ".js", ".json"}
+    for path in sorted(p for p in package.rglob("*") if p.suffix in kinds and p.is_file()):
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return {"version": _version.__version__, "sha256": digest.hexdigest()}
+
+
+def git_state(package: Path) -> dict[str, Any]:
+    """Return commit, branch and uncommitted changes of the checkout that holds the package.
+
+    For an installed package every value is None and `reason` says so: the repository that one
+    happens to stand in is not the code (see `working_directory`).
+
+    Args:
+        package: the folder that the running code was imported from.
+    """
+    commit = None
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is not None:
+        commit = _git(package, "rev-parse", "HEAD")
     if commit is None:
-        return {
-            "commit": None,
-            "branch": None,
-            "dirty": None,
-            "reason": "neither the package nor the working directory is in a git repository "
-            "with a commit",
-        }
+        reason = "the package is installed, not a checkout; its version and hash say what ran"
+        return {"commit": None, "branch": None, "dirty": None, "reason": reason}
+    root = (_git(package, "rev-parse", "--show-toplevel") or str(package)).rstrip("\n")
+    state = _changes(Path(root), commit)
+    return state | {"diff": (_git(Path(root), "diff", "HEAD") or "") if state["dirty"] else ""}
+
+
+def working_directory(package: Path) -> dict[str, Any] | None:
+    """Return commit and branch of the repository of the working directory, if it is another one.
+
+    What was changed there is recorded as file names only, never as a diff: it may be anybody's.
+    """
+    commit = _git(Path.cwd(), "rev-parse", "HEAD")
+    if commit is None or _git(package, "rev-parse", "HEAD") == commit:
+        return None
+    return _changes(Path.cwd(), commit)
+
+
+def _changes(where: Path, commit: str) -> dict[str, Any]:
     changes = _git(where, "status", "--porcelain") or ""
     branch = _git(where, "symbolic-ref", "--short", "-q", "HEAD")
     return {
@@ -74,8 +103,6 @@ def git_state(package: Path) -> dict[str, Any]:
         "branch": (branch or "(detached)").strip(),
         "dirty": bool(changes),
         "changes": changes.splitlines(),
-        "diff": (_git(where, "diff", "HEAD") or "") if changes else "",
-        "of": "package" if tracked else "working directory",
     }
 
 
@@ -108,9 +135,3 @@ def processor() -> str:
 def data_record(dataset: Dataset) -> dict[str, Any]:
     """Describe the data that the run learnt from, for data.json."""
     return {"path": str(dataset.path.resolve()), "manifest": dataset.manifest}
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gainakt.config import Config, config_hash, parse_config
+from gainakt.config import Config, hash_of, parse_config
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.errors import DataError, ExperimentError
+from gainakt.files import file_hash
 from gainakt.record.folder import RunFolder, read_json
-from gainakt.record.provenance import file_hash
 
 
 def recorded_config(run: RunFolder) -> Config:
@@ -45,9 +45,11 @@ def _data_record(run: RunFolder) -> dict[str, str]:
         raise ExperimentError(f"{run.data} does not hold the data's path and manifest") from None
 
 
-def config_problems(run: RunFolder, config: Config) -> list[str]:
+def config_problems(run: RunFolder) -> list[str]:
     """Say whether the configuration is not the one that the run started with."""
-    recorded, actual = read_json(run.config).get("config_hash"), config_hash(config)
+    content = read_json(run.config)
+    # over the names that the file has: parameters that came later do not count against it
+    recorded, actual = content.get("config_hash"), hash_of(content)
     if recorded == actual:
         return []
     return [

@@ -187,8 +187,8 @@ def read_epochs(folder: RunFolder) -> Epochs:
 
 def _split(folder: RunFolder, name: str) -> Split | None:
     """Read an evaluated split; None where it was not evaluated."""
-    path = folder.predictions(name)
-    if not (path.is_file() and folder.evaluation(name).is_file()):
+    path, metrics = folder.current_predictions(name), folder.current(folder.evaluation(name))
+    if path is None or metrics is None:
         return None
     try:
         table = pq.read_table(path)
@@ -197,7 +197,7 @@ def _split(folder: RunFolder, name: str) -> Split | None:
             f"{path.name} cannot be read ({str(error).splitlines()[0]}); write it anew with "
             f"gainakt evaluate {folder.path.name} --split {name}"
         ) from None
-    return _of_table(name, read_json(folder.evaluation(name)), table)
+    return _of_table(name, metrics, table)
 
 
 def _of_table(name: str, metrics: Mapping[str, Any], table: pa.Table) -> Split:
@@ -237,8 +237,7 @@ def by_skill(split: Split) -> list[Skill]:
 def _interpretability(folder: RunFolder) -> Mapping[str, Any] | None:
     """The measures of interpretability, of test students if there are any."""
     for split in ("test", "valid"):
-        path = folder.interpretability(split)
-        if path.is_file():
-            found: Mapping[str, Any] = read_json(path)
+        found = folder.current(folder.interpretability(split))
+        if found is not None:
             return found
     return None

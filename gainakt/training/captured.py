@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from gainakt.data.packing import Packing, packed_batch
 from gainakt.machine import seed_step
 from gainakt.objectives.schedule import EpochWeights
 from gainakt.objectives.total import TERMS, BatchWeights
-from gainakt.training.progress import EpochProgress, Figures
+from gainakt.training.progress import Figures
 from gainakt.training.step import Step, learning_rate, refusal, set_learning_rate
 
 # Steps of a shape before it is recorded: libraries choose their kernels, the optimiser makes room.
@@ -81,7 +81,7 @@ class PackedSteps:
         self.rate = torch.zeros((), device=device)
         # 1 until a loss or gradient is not finite; how many steps were sound; what the first
         # other one was: its terms and the norm of its gradient
-        self.sound = torch.ones((), device=device)
+        self.finite = torch.ones((), device=device)
         self.taken = torch.zeros((), dtype=torch.int64, device=device)
         self.failure = torch.zeros(len(TERMS) + 1, device=device)
         self._scalars: dict[str, Tensor] = {}
@@ -92,6 +92,7 @@ class PackedSteps:
         self._structure: tuple[Any, ...] | None = None
         self._record: Record | None = None
         self._first = False
+        self.begun = False
         self._prepare_optimizer()
 
     def begin(
@@ -113,12 +114,34 @@ class PackedSteps:
             self.rates = upload(torch.tensor(rates), device)
             for kept, value in _pairs(self.moving, moving):
                 kept.copy_(value)
-            self.sound.fill_(1)
+            self.finite.fill_(1)
             self.taken.fill_(first_step)
             self._set_weights(weights)
+        self.begun = True
 
-    def take(self, number: int, progress: EpochProgress) -> None:
-        """Take step `number` (from 0) of the epoch; whether it was sound, `check` tells."""
+    def keep(self, number: int) -> Callable[[], None] | None:
+        """Return what undoes step `number`, None where it is recorded already and cannot fail so.
+
+        Only steps that are carried out one operation at a time, or are being recorded, are kept:
+        they are few, and a copy of the weights is made for each.
+        """
+        if int(self.plan.rows[number]) in self._recorded:
+            return None
+        undo = self.step.keep()
+        values = [value.clone() for value in (*self._own(), *_tensors(self.moving))]
+
+        def restore() -> None:
+            undo()
+            for kept, value in zip((*self._own(), *_tensors(self.moving)), values, strict=True):
+                kept.copy_(value)
+
+        return restore
+
+    def _own(self) -> tuple[Tensor, ...]:
+        return self.finite, self.taken, self.failure
+
+    def take(self, number: int) -> Figures:
+        """Take step `number` (from 0) of the epoch; whether it was finite, `check` tells."""
         seed_step(self.config.runtime.seed, self.epoch, number)
         self._first = self.epoch == 1 and number == 0
         rows, start = self.plan.rows[number], self.plan.starts[number]
@@ -129,10 +152,10 @@ class PackedSteps:
             position.copy_(self.plan.position[cells])
             self.rate.copy_(self.rates[number])
             self._run(rows)
-            progress.add(self._figures[rows].copy())
+            return self._figures[rows].copy()
 
     def check(self) -> None:
-        """Wait for the device, and see that every step was sound.
+        """Wait for the device, and see that every step was finite.
 
         Raises:
             TrainingError: a loss or gradient was not finite; weights, their average and the
@@ -140,7 +163,7 @@ class PackedSteps:
         """
         if self.stream is not None:
             self.stream.synchronize()
-        if not self.sound:
+        if not self.finite:
             *terms, norm = self.failure.tolist()
             raise refusal(terms, norm, self.epoch, int(self.taken))
 
@@ -175,30 +198,25 @@ class PackedSteps:
         """Take one step; reads and writes only tensors that stay where they are."""
         batch = packed_batch(self.columns, *self._inputs[rows], self.packing.length)
         gradient = self.step.gradient(batch, self.weights, self.moving)
-        sound = self.sound * gradient.size.isfinite()
+        finite = self.finite * gradient.size.isfinite()
         found = torch.cat([gradient.losses.terms(), gradient.norm[None]])
-        self.failure.copy_(torch.where(self.sound > sound, found, self.failure))
-        self.step.update(first=self._first, sound=sound)
+        self.failure.copy_(torch.where(self.finite > finite, found, self.failure))
+        self.step.update(first=self._first, finite=finite)
         for kept, value in _pairs(self.moving, gradient.moving):
-            kept.copy_(torch.where(sound > 0, value, kept))
-        self.taken += sound.long()
-        self.sound.copy_(sound)
+            kept.copy_(torch.where(finite > 0, value, kept))
+        self.taken += finite.long()
+        self.finite.copy_(finite)
         self._figures[rows] = Figures.of(gradient.losses, gradient.output, batch)
 
     def _set_weights(self, weights: EpochWeights) -> None:
         """Keep the epoch's weights as tensors, so that a recording holds for other values too."""
-        structure = _structure(weights) if self.config.outputs() else ()
+        structure = structure_of(weights) if self.config.outputs() else ()
         if structure != self._structure:
             self._structure = structure
             self.forget()
-        values = {
-            "performance_scale": weights.performance_scale,
-            "consistency": weights.consistency or None,
-            "alignment": weights.alignment or None,
-            "reference": weights.reference,
-            "retention_peak": weights.retention_peak,
-        }
-        known = {name: value for name, value in values.items() if value is not None}
+        known = {f.name: getattr(weights, f.name) for f in fields(weights)}
+        # numbers that are not 0 stay numbers whatever they are, so they may be tensors
+        known = {n: v for n, v in known.items() if type(v) in (int, float) and v}
         for name, value in known.items():
             self._scalars.setdefault(name, torch.zeros_like(self.rate)).fill_(value)
         kept: dict[str, Any] = {name: self._scalars[name] for name in known}
@@ -230,18 +248,19 @@ class PackedSteps:
                 yield
 
 
+def _tensors(weights: BatchWeights) -> tuple[Tensor, ...]:
+    return tuple(getattr(weights, f.name) for f in fields(weights))
+
+
 def _pairs(kept: BatchWeights, new: BatchWeights) -> Iterator[tuple[Tensor, Tensor]]:
-    yield kept.sparsity, new.sparsity
-    yield kept.low_variance_batches, new.low_variance_batches
+    return zip(_tensors(kept), _tensors(new), strict=True)
 
 
-def _structure(weights: EpochWeights) -> tuple[Any, ...]:
-    """What of the weights decides which operations a step performs, not merely their values."""
-    return (
-        weights.aligns,
-        weights.consistency > 0,
-        weights.adaptive and (weights.reference is None),
-        weights.adaptive,
-        weights.retention_peak is None,
-        weights.lag,
-    )
+def structure_of(weights: EpochWeights) -> tuple[Any, ...]:
+    """Return what of the weights decides which operations a step performs.
+
+    Of a number that is only whether it is 0; of anything else, all of it. Whatever field the
+    weights come to have, a recording made under other ones is not used again.
+    """
+    values = ((f.name, getattr(weights, f.name)) for f in fields(weights))
+    return tuple((n, (bool(v),) if type(v) in (int, float) else v) for n, v in values)

@@ -15,10 +15,7 @@ import torch
 
 from gainakt.arrays import IntArray
 from gainakt.config import Config
-from gainakt.data.sequences import Sequences
-from gainakt.data.vocabulary import Vocabulary
 from gainakt.evaluation.predictor import Predictor
-from gainakt.models import build_model
 from gainakt.seeds import Stream
 from gainakt.training.loop import Trainer
 
@@ -44,21 +41,12 @@ def teacher_config(config: Config, number: int) -> Config:
 
 
 def teacher_predictions(
-    config: Config,
-    vocabulary: Vocabulary,
-    training: Sequences,
-    validation: Sequences,
-    device: torch.device,
-    say: Callable[[str], None],
-    should_stop: Callable[[], bool],
+    trainer: Trainer, say: Callable[[str], None], should_stop: Callable[[], bool]
 ) -> FloatArray | None:
     """Train a teacher and return its predictions of the training answers.
 
     Args:
-        config: the teacher's, see `teacher_config`.
-        vocabulary: what it can name.
-        training, validation: the sequences of the model that will learn from it.
-        device: where to compute.
+        trainer: of the teacher (see `teacher_config`), on what the model will learn from it.
         say: told about every epoch.
         should_stop: asked after every step.
 
@@ -66,14 +54,13 @@ def teacher_predictions(
         Probabilities aligned with `training.rows`, nan where there is none; or None when it was
         stopped.
     """
-    model = build_model(config, vocabulary).to(device)
-    trainer = Trainer(model, config, training, validation, device)
     trainer.say = say
     recorder = _BestWeights(say)
     if not trainer.run(recorder, should_stop):
         return None
-    model.load_state_dict(recorder.weights)
-    readout = Predictor.of(model, config, device).read(training)
+    trainer.model.load_state_dict(recorder.weights)
+    training = trainer.training
+    readout = Predictor.of(trainer.model, trainer.config, trainer.device).read(training)
     scored = readout.where(readout.has_next)
     predictions = np.full(len(training.rows), np.nan, dtype=np.float32)
     predictions[training.starts[scored.sequence] + scored.position + 1] = scored.probability

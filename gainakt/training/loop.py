@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -12,21 +11,18 @@ import numpy as np
 import torch
 
 from gainakt.config import Config
-from gainakt.data.batches import Batch, training_batches
 from gainakt.data.sequences import Sequences
 from gainakt.errors import TrainingError
 from gainakt.evaluation import consistency
 from gainakt.evaluation.metrics import RunningMetrics
 from gainakt.evaluation.predictor import Predictor
 from gainakt.evaluation.readout import Readout
-from gainakt.machine import seed_step
 from gainakt.models import KnowledgeTracer
 from gainakt.objectives.schedule import EpochWeights, ScheduleState, after_epoch, epoch_weights
 from gainakt.objectives.total import TERMS, BatchWeights
-from gainakt.training.captured import PackedSteps
-from gainakt.training.path import describe, first_line, packed_steps, why_plain
-from gainakt.training.progress import EpochProgress, Figures
-from gainakt.training.step import Step, learning_rate, refusal, set_learning_rate
+from gainakt.training.progress import EpochProgress
+from gainakt.training.step import Step
+from gainakt.training.steps import Steps, choose_steps
 
 # Seconds between two saved states within a long epoch.
 SAVE_EVERY = 600.0
@@ -70,7 +66,7 @@ class Trainer:
         device: where the model is.
         clock: seconds, for timings and for saves within an epoch.
 
-    `say` is told in a line when steps have to be carried out in another way than `path` says.
+    `say` is told in a line when steps have to be carried out in another way than `backend` says.
     """
 
     def __init__(
@@ -91,13 +87,10 @@ class Trainer:
         self.epoch = 0  # finished epochs
         self.history = History()
         self.schedule = ScheduleState.start(config)
-        self.moving = self._starting_weights()
         self.progress = EpochProgress()
-        self.steps_per_epoch = math.ceil(len(training) / config.training.batch_size)
-        self.step = Step(model, config, device)
-        self.why_plain = why_plain(model, config, device)
-        self.packed: PackedSteps | None = None
         self.say: Callable[[str], None] = lambda line: None
+        self.step = Step(model, config, device)
+        self.steps = self._choose_steps(self._starting_weights())
         self._checked = consistency.sample_students(
             validation, config.interpretability.max_semantic_students, config.runtime.seed
         )
@@ -115,12 +108,22 @@ class Trainer:
         return averaged
 
     @property
-    def path(self) -> str:
+    def backend(self) -> str:
         """How optimiser steps are carried out, in a line."""
-        way = f"plain, {self.why_plain}" if self.why_plain else describe(self.packed)
+        way = self.steps.backend
         if self.step.read is not self.model:
             way += ", compiled"
         return way + (f", {self.config.training.mixed_precision}" * self.config.runtime.use_amp)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many optimiser steps an epoch has."""
+        return self.steps.per_epoch
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there are to be, at most."""
+        return 1 if self.steps.once else self.config.training.epochs
 
     @property
     def finished(self) -> bool:
@@ -129,7 +132,7 @@ class Trainer:
         out_of_patience = (
             best is not None and self.epoch - best["epoch"] >= self.config.training.patience
         )
-        return self.epoch >= self.config.training.epochs or out_of_patience
+        return self.epoch >= self.epochs or out_of_patience
 
     def run(self, recorder: Recorder, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train to the end, or until `should_stop`; return whether the end was reached.
@@ -137,100 +140,32 @@ class Trainer:
         Raises:
             TrainingError: a loss or gradient is not finite; the weights are those before the step.
         """
-        if self.packed is None and self.why_plain is None:
-            self._pack()  # not before: what is learnt may have been replaced by softer answers
         saved = self.clock()
         while not self.finished:
             began = self.clock()
-            epoch = self.epoch + 1
-            weights = epoch_weights(self.config, self.schedule, epoch)
+            weights = epoch_weights(self.config, self.schedule, self.epoch + 1)
             self.model.train()
-            for _ in self._take_steps(epoch, weights):
+            self.steps.begin(self.epoch + 1, self.progress.steps, weights)
+            while self.progress.steps < self.steps_per_epoch:
+                self.progress.add(self.steps.take(self.progress.steps))
                 if self.progress.steps % self.config.runtime.monitor_freq == 0:
-                    self._settle()
-                    loss = self.progress.mean_loss()
-                    recorder.on_step(epoch, self.progress.steps, self.steps_per_epoch, loss)
+                    self.steps.settle()
+                    done, loss = self.progress.steps, self.progress.mean_loss()
+                    recorder.on_step(self.epoch + 1, done, self.steps_per_epoch, loss)
                 if should_stop():
-                    self._settle()
+                    self.steps.settle()
                     return False
                 if self.clock() - saved > SAVE_EVERY:
-                    self._settle()
+                    self.steps.settle()
                     recorder.on_state(self)
                     saved = self.clock()
-            self._settle()
+            self.steps.settle()
             self._end_epoch(recorder, weights, began)
             saved = self.clock()
         return True
 
-    def _take_steps(self, epoch: int, weights: EpochWeights) -> Iterator[None]:
-        """Take the epoch's steps from where it stands, yielding after each."""
-        yield from self._packed_steps(epoch, weights)
-        batches = training_batches(
-            self.training,
-            self.config.training.batch_size,
-            self.config.runtime.seed,
-            epoch,
-            self.progress.steps,
-        )
-        for batch in batches:
-            self._plain_step(batch.to(self.device), epoch, weights)
-            yield
-
-    def _plain_step(self, batch: Batch, epoch: int, weights: EpochWeights) -> None:
-        number = self.progress.steps
-        before = (epoch - 1) * self.steps_per_epoch + number
-        total = self.config.training.epochs * self.steps_per_epoch
-        seed_step(self.config.runtime.seed, epoch, number)
-        set_learning_rate(self.step.optimizer, learning_rate(before, total, self.config.training))
-        gradient = self.step.gradient(batch, weights, self.moving)
-        if not gradient.size.isfinite():
-            terms = gradient.losses.terms().tolist()
-            raise refusal(terms, float(gradient.norm), epoch, number)
-        self.step.update(first=before == 0)
-        self.moving = gradient.moving
-        self.progress.add(Figures.of(gradient.losses, gradient.output, batch))
-
-    def _packed_steps(self, epoch: int, weights: EpochWeights) -> Iterator[None]:
-        begun = False
-        while self.packed is not None and self.progress.steps < self.steps_per_epoch:
-            try:
-                if not begun:
-                    self.packed.begin(epoch, self.progress.steps, weights, self.moving)
-                    self.moving, begun = self.packed.moving, True
-                self.packed.take(self.progress.steps, self.progress)
-            except TrainingError:
-                raise
-            except Exception as error:  # whatever a GPU, its driver or a compiler comes up with
-                self._step_down(self.packed, error)
-            else:
-                yield
-
-    def _pack(self) -> None:
-        try:
-            self.packed = packed_steps(self.step, self.config, self.training, self.say)
-        except Exception as error:  # see `_packed_steps`
-            self.why_plain = f"since {first_line(error)}"
-            self.say(f"step: {self.path}")
-
-    def _step_down(self, packed: PackedSteps, error: Exception) -> None:
-        """Carry steps out in a simpler way from the one on that failed; nothing has moved yet."""
-        packed.check()
-        where = f"epoch {self.epoch + 1}, step {self.progress.steps + 1}"
-        reason = f"{where}: {first_line(error)}"
-        if self.step.read is not self.model:
-            self.step.read = self.model
-            packed.forget()
-            self.say(f"step: not compiled from here on ({reason})")
-        else:
-            packed.close()
-            self.packed = None
-            self.why_plain = f"since {reason}"
-            self.say(f"step: {self.path}")
-
-    def _settle(self) -> None:
-        """Wait until all steps are known to be sound."""
-        if self.packed is not None:
-            self.packed.check()
+    def _choose_steps(self, adaptive: BatchWeights) -> Steps:
+        return choose_steps(self.step, self.training, adaptive, lambda line: self.say(line))
 
     def _validate(self) -> tuple[dict[str, float], Readout, Readout]:
         """Read the validation students part by part.
@@ -254,6 +189,7 @@ class Trainer:
 
     def _end_epoch(self, recorder: Recorder, weights: EpochWeights, began: float) -> None:
         epoch = self.epoch + 1
+        self._refuse_broken_weights(epoch)
         metrics, checked, aligned = self._validate()
         alignment = None
         if self.config.global_alignment.enable_global_alignment_pass:
@@ -268,7 +204,7 @@ class Trainer:
             shares["alignment"],
             alignment.mastery_correlation if alignment else None,
         )
-        before_epoch, now = self._sparsity_before_epoch(), float(self.moving.sparsity)
+        before_epoch, now = self._sparsity_before_epoch(), float(self.steps.adaptive.sparsity)
         if now != before_epoch:
             change = {"parameter": "sparsity_weight", "from": before_epoch, "to": now}
             events.append({"epoch": epoch, "event": "variance_floor", **change})
@@ -291,6 +227,19 @@ class Trainer:
         self.progress = EpochProgress()
         self.epoch = epoch
         recorder.on_epoch(self, before is None or row["val_auc"] > before["val_auc"])
+
+    def _refuse_broken_weights(self, epoch: int) -> None:
+        """Refuse weights that the last steps of an epoch broke, before they are saved as anything.
+
+        A finite gradient can still move a weight to infinity.
+        """
+        broken = [n for n, w in self.evaluated_model.state_dict().items() if not w.isfinite().all()]
+        if broken:
+            raise TrainingError(
+                f"epoch {epoch}: {len(broken)} weights are not finite any more, the first is "
+                f"{broken[0]}. Training stopped before they were saved, so the last checkpoint is "
+                "good. Try a smaller learning_rate or gradient_clip, or use_amp = false"
+            )
 
     def _sparsity_before_epoch(self) -> float:
         # read from the history, not remembered, so that a run resumed in mid-epoch knows it too
@@ -327,8 +276,8 @@ class Trainer:
             "history": asdict(self.history),
             "schedule": asdict(self.schedule),
             "moving": {
-                "sparsity": float(self.moving.sparsity),
-                "low_variance_batches": int(self.moving.low_variance_batches),
+                "sparsity": float(self.steps.adaptive.sparsity),
+                "low_variance_batches": int(self.steps.adaptive.low_variance_batches),
             },
             "progress": self.progress.state(),
             "model": self.model.state_dict(),
@@ -341,7 +290,6 @@ class Trainer:
         self.epoch = state["epoch"]
         self.history = History(**state["history"])
         self.schedule = ScheduleState(**state["schedule"])
-        self.moving = BatchWeights.start(**state["moving"], device=self.device)
         self.progress = EpochProgress.restore(state["progress"], self.device)
         self.model.load_state_dict(state["model"])
         self.step.optimizer.load_state_dict(state["optimizer"])
@@ -349,7 +297,8 @@ class Trainer:
             group["capturable"] = False  # where it is to be recorded, it is made so
         if self.step.average is not None:
             self.step.average.load_state_dict(state["average"])
-        self.packed = None  # its recordings hold the optimiser's former tensors
+        # what was recorded holds the optimiser's former tensors
+        self.steps = self._choose_steps(BatchWeights.start(**state["moving"], device=self.device))
 
 
 def _only(readout: Readout, sequences: np.ndarray) -> Readout:

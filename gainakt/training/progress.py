@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,13 @@ class Figures:
             output.logits.detach(),
             answers.to(torch.int8),
         )
+
+    @classmethod
+    def fitted(cls, loss: float, terms: int) -> Figures:
+        """Return the figures of a learner that fits at once: its loss is the main term."""
+        values = torch.tensor([loss] + [0.0] * (terms - 1))
+        nothing = torch.zeros(0)
+        return cls(values, {}, nothing, nothing.to(torch.int8))
 
     def copy(self) -> Figures:
         """Return figures that stay when the tensors of these are written to again."""
@@ -99,10 +107,11 @@ class EpochProgress:
         total = sum(terms.values())
         return {name: value / total for name, value in terms.items()}
 
-    def train_auc(self) -> float:
-        """AUC of the predictions made while training, dropout on."""
+    def train_auc(self) -> float | None:
+        """AUC of the predictions made while training, dropout on; None where there were none."""
         self._take_in()
-        return self.auc.value()
+        value = self.auc.value()
+        return None if math.isnan(value) else value
 
     def _take_in(self) -> None:
         if self.logits:

@@ -76,22 +76,55 @@ class Step:
         )
         return Gradient(output, losses, moving, norm)
 
-    def update(self, *, first: bool, sound: Tensor | None = None) -> None:
+    def keep(self) -> Callable[[], None]:
+        """Return what puts model, optimiser and average back to how they are now.
+
+        Used around steps that may fail half-way, before they are carried out in another way.
+        """
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        if self.average is not None:
+            tensors += [*self.average.parameters(), *self.average.buffers()]
+        values = [tensor.detach().clone() for tensor in tensors]
+        known = {
+            parameter: {
+                name: value.clone() if isinstance(value, Tensor) else value
+                for name, value in state.items()
+            }
+            for parameter, state in self.optimizer.state.items()
+        }
+
+        @torch.no_grad()
+        def restore() -> None:
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.copy_(value)
+            for parameter, state in list(self.optimizer.state.items()):
+                if parameter not in known:
+                    del self.optimizer.state[parameter]
+                    continue
+                for name, value in known[parameter].items():
+                    if isinstance(value, Tensor):  # in place: a recording holds the tensor
+                        state[name].copy_(value)
+                    else:
+                        state[name] = value
+
+        return restore
+
+    def update(self, *, first: bool, finite: Tensor | None = None) -> None:
         """Move the weights along the gradient, and their average after them.
 
         Args:
             first: whether this is the run's first step, where the average starts.
-            sound: scalar on the device, 1, or 0 where nothing may move.
+            finite: scalar on the device, 1, or 0 where nothing may move.
         """
-        if sound is not None:
+        if finite is not None:
             # what the fused optimisers look at on the device before they move anything
-            self.optimizer.found_inf = 1 - sound  # type: ignore[attr-defined]
+            self.optimizer.found_inf = 1 - finite  # type: ignore[attr-defined]
         self.optimizer.step()
         if self.average is not None:
-            self._move_average(self.average, first, sound)
+            self._move_average(self.average, first, finite)
 
     @torch.no_grad()
-    def _move_average(self, average: AveragedModel, first: bool, sound: Tensor | None) -> None:
+    def _move_average(self, average: AveragedModel, first: bool, finite: Tensor | None) -> None:
         # not `update_parameters`, which asks the device how many steps it has averaged
         mean: list[Tensor] = list(average.module.parameters())
         weights: list[Tensor] = list(self.model.parameters())
@@ -99,9 +132,9 @@ class Step:
         if first:
             torch._foreach_copy_(mean, weights)
         else:
-            share = share if sound is None else [share * sound] * len(mean)
+            share = share if finite is None else [share * finite] * len(mean)
             torch._foreach_lerp_(mean, weights, share)
-        average.n_averaged += 1 if sound is None else sound.long()
+        average.n_averaged += 1 if finite is None else finite.long()
 
 
 def refusal(terms: list[float], norm: float, epoch: int, step: int) -> TrainingError:
@@ -120,8 +153,9 @@ def _optimizer(model: KnowledgeTracer, config: Training) -> torch.optim.Optimize
         "betas": (0.9, config.beta2),
         "fused": True,
     }
+    # a learner without gradients leaves nothing to move, which torch would refuse
+    parameters = list(model.parameters()) or [torch.nn.Parameter(torch.zeros(0))]
     if config.optimizer == "adamw":
-        parameters = [p for p in model.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p.dim() >= 2]},
             {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
@@ -131,7 +165,7 @@ def _optimizer(model: KnowledgeTracer, config: Training) -> torch.optim.Optimize
             weight_decay=config.weight_decay,
             **settings,
         )
-    return torch.optim.Adam(model.parameters(), weight_decay=config.weight_decay, **settings)
+    return torch.optim.Adam(parameters, weight_decay=config.weight_decay, **settings)
 
 
 def learning_rate(step: int, total: int, config: Training) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gainakt.baselines.bkt import BOUNDS, BKTParameters, Tracks, fit_bkt, predict_bkt
+from gainakt.baselines.bkt import BOUNDS, BKTEstimates, Tracks, fit_bkt, predict_bkt
 
-ONE_SKILL = BKTParameters(*(np.array([value]) for value in (0.4, 0.2, 0.25, 0.1)))
+ONE_SKILL = BKTEstimates(*(np.array([value]) for value in (0.4, 0.2, 0.25, 0.1)))
 
 
 def test_the_filter_by_hand() -> None:
@@ -25,7 +25,7 @@ def test_the_filter_by_hand() -> None:
 
 
 def test_students_and_skills_do_not_mix() -> None:
-    parameters = BKTParameters(
+    parameters = BKTEstimates(
         *(np.array([a, b]) for a, b in ((0.4, 0.7), (0.2, 0.1), (0.25, 0.2), (0.1, 0.05)))
     )
     rng = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def test_tracks_count_attempts() -> None:
     assert dict(zip(rows.tolist(), before.tolist(), strict=True)) == {2: 0, 4: 3}
 
 
-def simulated(true: BKTParameters, students: int, attempts: int, seed: int) -> tuple:
+def simulated(true: BKTEstimates, students: int, attempts: int, seed: int) -> tuple:
     """Skills, answers and students drawn from the model itself."""
     rng = np.random.default_rng(seed)
     n_skills = len(true.prior)
@@ -66,7 +66,7 @@ def simulated(true: BKTParameters, students: int, attempts: int, seed: int) -> t
 
 
 def test_em_finds_the_parameters_of_simulated_students() -> None:
-    true = BKTParameters(
+    true = BKTEstimates(
         prior=np.array([0.3, 0.6, 0.1]),
         learn=np.array([0.15, 0.3, 0.25]),
         guess=np.array([0.2, 0.1, 0.3]),
@@ -79,7 +79,7 @@ def test_em_finds_the_parameters_of_simulated_students() -> None:
 
 
 def test_em_never_lowers_the_likelihood() -> None:
-    true = BKTParameters(*(np.array([v]) for v in (0.3, 0.2, 0.2, 0.1)))
+    true = BKTEstimates(*(np.array([v]) for v in (0.3, 0.2, 0.2, 0.1)))
     skills, answers, students = simulated(true, students=400, attempts=6, seed=1)
 
     def likelihood(iterations: int) -> float:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gainakt.config import (
     MODELS,
+    SWITCHES,
     Config,
     config_hash,
     dump_config,
@@ -101,9 +102,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "enable_lag_gain_loss": True,
         "lag_gain_weight": 0.06,
         "lag_max_lag": 3,
-        "lag_l1": 0.5,
-        "lag_l2": 0.3,
-        "lag_l3": 0.2,
+        "lag_l1_weight": 0.5,
+        "lag_l2_weight": 0.3,
+        "lag_l3_weight": 0.2,
         "consistency_rebalance_epoch": 8,
         "consistency_rebalance_threshold": 0.1,
         "consistency_rebalance_new_weight": 0.2,
@@ -189,9 +190,9 @@ OTHER: dict[str, Any] = {
     "enable_lag_gain_loss": False,
     "lag_gain_weight": 0.05,
     "lag_max_lag": 2,
-    "lag_l1": 0.6,
-    "lag_l2": 0.4,
-    "lag_l3": 0.1,
+    "lag_l1_weight": 0.6,
+    "lag_l2_weight": 0.4,
+    "lag_l3_weight": 0.1,
     "consistency_rebalance_epoch": 4,
     "consistency_rebalance_threshold": 0.2,
     "consistency_rebalance_new_weight": 0.1,
@@ -366,18 +367,105 @@ def test_choosing_another_model_leaves_the_file_s_model_parameters_behind(tmp_pa
         pytest.skip("there is one model only")
     path = written(tmp_path, dump_config(load_config(None, {**PLAIN, "num_encoder_blocks": 1})))
     config = load_config(path, {"model": others[0]})
-    assert type(config.model) is MODELS[others[0]]
+    assert type(config.model) is MODELS[others[0]].parameters
     # the same model keeps them
     config = load_config(path, {"model": "gainakt2exp"})
     assert config.model_dump()["model"]["num_encoder_blocks"] == 1
 
 
 @pytest.mark.parametrize("name", sorted(named_configs()))
-def test_named_configurations_are_complete_and_valid(name: str) -> None:
+def test_named_configurations_hold_what_they_change(name: str) -> None:
     config = load_config(name)
     content = json.loads(named_configs()[name].read_text(encoding="utf-8"))
-    for group, values in config.model_dump(mode="json").items():
-        assert list(content[group]) == [n for n in values if n not in FILLED_BY_RUN], group
+    base = content.pop("base", None)
+    below = load_config(base, {"model": config.experiment.model}).model_dump(mode="json")
+    for group, values in content.items():
+        for parameter, value in values.items():
+            assert value == config.model_dump(mode="json")[group][parameter]
+            needless = value == below[group][parameter] and parameter != "model"
+            assert not needless, f"{group}.{parameter} is that of the base already"
+
+
+def test_a_base_is_another_configuration(tmp_path: Path) -> None:
+    for name, base in (("a", "b"), ("b", "a"), ("c", "c"), ("d", "nowhere")):
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"base": base if base == "nowhere" else str(tmp_path / f"{base}.json")})
+        )
+    for name, message in (("a", "no other configuration"), ("c", "no other"), ("d", "base of")):
+        with pytest.raises(ConfigError, match=message):
+            load_config(tmp_path / f"{name}.json")
+    (tmp_path / "e.json").write_text(
+        json.dumps({"base": "gainsum", "experiment": {"model": "dkt"}, "training": {"epochs": 3}})
+    )
+    config = load_config(tmp_path / "e.json")
+    assert config.experiment.model == "dkt" and config.training.epochs == 3
+    assert config.model == MODELS["dkt"].parameters()
+    assert config.training.optimizer == load_config("gainsum").training.optimizer
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_needs_nothing_but_its_name(name: str) -> None:
+    config = load_config(None, {"model": name})
+    assert config.interpretability.enhanced_constraints == ("mastery" in config.outputs())
+    assert config.refinement.enable_lag_gain_loss == ("gains" in config.outputs())
+    assert overridden(config) == ({} if name == "gainakt2exp" else {"model": name})
+    automatic = dict.fromkeys(SWITCHES, "auto")
+    assert load_config(None, {"model": name, **automatic}) == config
+
+
+def test_all_that_a_model_lacks_is_said_at_once() -> None:
+    asked = {"enable_alignment_loss": True, "enable_lag_gain_loss": True}
+    with pytest.raises(ConfigError) as error:
+        load_config(None, {"model": "dkt", **asked})
+    assert all(f"{flag} = true needs" in str(error.value) for flag in asked)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"training": {"epochs": ' + "9" * 5000 + "}}",
+        '{"training": {"epochs": 1e400}}',
+    ],
+)
+def test_what_json_cannot_mean_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"d_model": 1 << 40},
+        {"d_ff": 10**9},
+        {"seq_len": 10**9},
+        {"epochs": 10**30},
+        {"variance_floor_patience": 10**30},
+        {"dropout": 0.9999999},
+        {"lag_gain_weight": 1e300},
+    ],
+)
+def test_every_number_has_an_end(flags: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(flags))):
+        load_config(None, flags)
+
+
+def test_names_of_the_first_version_are_understood() -> None:
+    assert load_config(None, {"lag_l1": 0.7}) == load_config(None, {"lag_l1_weight": 0.7})
+    values = dump_config(load_config(None))
+    del values["format_version"]
+    values["refinement"]["lag_l1"] = values["refinement"].pop("lag_l1_weight") + 0.25
+    assert parse_config(values).refinement.lag_l1_weight == 0.75
+    with pytest.raises(ConfigError, match="newer version of GainAKT"):
+        parse_config(values | {"format_version": 99})
+
+
+def test_a_purpose_says_what_was_changed() -> None:
+    purpose = load_config("gainsum_assist2015").experiment.purpose
+    config = load_config("gainsum_assist2015", {"teachers": 0, "seed": 7})
+    assert config.experiment.purpose == f"{purpose}; changed: teachers 0"
 
 
 def test_the_seed_run_by_name() -> None:
@@ -437,7 +525,7 @@ def test_a_seed_among_those_of_the_file_keeps_them(tmp_path: Path) -> None:
         ({"alignment_weight": float("nan")}, "alignment_weight = nan"),
         ({"alignment_weight": float("inf")}, "alignment_weight = inf"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0.*greater than 0"),
-        ({"dropout": 1.0}, "dropout = 1.0.*less than 1"),
+        ({"dropout": 1.0}, "dropout = 1.0.*less than or equal to 0.99"),
         ({"batch_size": 0}, "batch_size = 0"),
         ({"seq_len": 2}, "seq_len = 2"),
         ({"seed": -1}, "seed = -1"),
@@ -454,11 +542,14 @@ def test_a_seed_among_those_of_the_file_keeps_them(tmp_path: Path) -> None:
         ({"beta2": 1.0}, "beta2 = 1.0"),
         # values that contradict one another
         ({"alignment_residual_window": 4}, "alignment_residual_window must be odd"),
-        ({"lag_max_lag": 1, "lag_l1": 0.0}, "lag_l1 to lag_l3"),
+        ({"lag_max_lag": 1, "lag_l1_weight": 0.0}, "lag_l1_weight to lag_l3_weight"),
         ({"seed": 7, "primary": 8}, "primary = 8 and seed = 7"),
         ({"all": (1, 2)}, r"all = \[1, 2\] must contain primary = 42"),
         ({"use_gain_head": False}, "use_mastery_head = true needs use_gain_head"),
-        ({"use_mastery_head": False}, "enhanced_constraints = true needs mastery"),
+        (
+            {"use_mastery_head": False, "enhanced_constraints": True},
+            "enhanced_constraints = true needs mastery",
+        ),
         (
             {**PLAIN, "use_mastery_head": False, "enable_retention_loss": True},
             "enable_retention_loss = true needs mastery",

@@ -84,7 +84,7 @@ def test_a_run_that_fails_is_named_with_its_reason(tiny_data, tmp_path, gainakt)
         f"--data={tiny_data}",
         f"--out={tmp_path}",
         *FLAGS,
-        "--learning_rate=1e30",
+        "--learning_rate=1e9",
         "--folds=0",
     )
     assert outcome.code == 1

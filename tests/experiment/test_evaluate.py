@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -20,6 +21,7 @@ from gainakt.data.simulate import simulate
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.evaluation.protocol import coded as code_with
 from gainakt.record.checkpoint import load_checkpoint
+from gainakt.record.folder import RunFolder
 from tests.conftest import TINY, Outcome
 from tests.helpers import batch_of
 
@@ -260,3 +262,46 @@ def test_only_valid_and_test_can_be_asked_for(
     assert "Traceback" not in outcome.err
     assert "valid" in outcome.err
     assert "test" in outcome.err
+
+
+def test_figures_of_another_checkpoint_are_left_out_and_said(
+    run_copy: Path, gainakt: Callable[..., Outcome]
+) -> None:
+    """A checkpoint that changed after its evaluation: the figure is not the run's any more."""
+    from gainakt.experiment.compare import headline_figures
+    from gainakt.record.checkpoint import save_checkpoint
+
+    assert gainakt("evaluate", run_copy, "--split", "test").code == 0
+    folder = RunFolder(run_copy)
+    before = headline_figures(folder)["test_auc"]
+    assert before is not None and folder.stale_files() == []
+    checkpoint = load_checkpoint(folder.best)
+    for weight in checkpoint.weights.values():
+        weight.mul_(0.5)
+    save_checkpoint(folder.best, checkpoint)
+    assert "test_auc" not in headline_figures(folder)
+    assert any("evaluation_test.json" in reason for reason in folder.stale_files())
+    assert gainakt("evaluate", run_copy, "--split", "test").code == 0
+    assert headline_figures(folder)["test_auc"] != before
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_headline_is_what_scikit_learn_says_of_the_table(seed: int, tmp_path: Path) -> None:
+    """To the last bit, with many ties and with probabilities that are all but certain."""
+    from sklearn.metrics import roc_auc_score
+
+    from gainakt.evaluation.metrics import RunningMetrics
+    from gainakt.evaluation.readout import probability_of
+
+    rng = np.random.default_rng(seed)
+    answers = rng.integers(0, 2, 5000).astype(np.int8)
+    logits = np.round(rng.normal(answers, 1 + 20 * (seed % 2)), seed % 4).astype(np.float32)
+    probabilities = probability_of(logits)
+    pq.write_table(
+        pa.table({"answer": answers, "probability": probabilities}), tmp_path / "t.parquet"
+    )
+    running = RunningMetrics()
+    for part in np.array_split(np.arange(5000), 1 + seed):
+        running.add(answers[part], logits[part], probabilities[part])
+    stored = pq.read_table(tmp_path / "t.parquet")
+    assert running.values()["auc"] == roc_auc_score(stored["answer"], stored["probability"])

@@ -21,7 +21,8 @@ import torch
 from gainakt.experiment.console import RunConsole
 from gainakt.record.checkpoint import load_checkpoint, load_state
 from gainakt.record.folder import RunFolder
-from gainakt.training.loop import Trainer
+from gainakt.training.progress import Figures
+from gainakt.training.steps import PlainSteps
 from tests.conftest import Outcome, tiny_command
 
 Train = Callable[..., Outcome]
@@ -156,7 +157,7 @@ def test_a_second_interrupt_stops_at_once_and_is_recorded(
 def test_a_loss_that_is_not_finite_stops_the_run(
     gainakt: Callable[..., Outcome], train_tiny: Train, tmp_path: Path
 ) -> None:
-    outcome = train_tiny(learning_rate=1e30)
+    outcome = train_tiny(learning_rate=1e9)
     assert outcome.code == 1
     told = message(outcome)
     assert "epoch 1, step 2: loss or gradient is not finite (main nan" in told
@@ -176,15 +177,15 @@ def test_weights_that_break_in_a_later_epoch_leave_the_checkpoint_before(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = Trainer._plain_step
+    real = PlainSteps.take
 
-    def step(self: Trainer, batch: Any, epoch: int, weights: Any) -> None:
-        if epoch == 2:
+    def take(self: PlainSteps, number: int) -> Figures:
+        if self.epoch == 2:
             with torch.no_grad():
-                next(self.model.parameters()).fill_(torch.inf)
-        real(self, batch, epoch, weights)
+                next(self.step.model.parameters()).fill_(torch.inf)
+        return real(self, number)
 
-    monkeypatch.setattr(Trainer, "_plain_step", step)
+    monkeypatch.setattr(PlainSteps, "take", take)
     assert "epoch 2, step 1: loss or gradient is not finite" in message(train_tiny())
     folder = only_run(tmp_path / "out")
     assert results(folder)["status"] == "failed"
@@ -195,6 +196,30 @@ def test_weights_that_break_in_a_later_epoch_leave_the_checkpoint_before(
         assert all(w.isfinite().all() for w in checkpoint.weights.values())
     assert load_state(folder / "state_last.pt")["epoch"] == 1
     assert list(failed_checks(gainakt, folder)) == [CORRELATIONS]
+
+
+def test_weights_that_break_on_the_last_step_of_an_epoch_are_never_saved(
+    gainakt: Callable[..., Outcome],
+    train_tiny: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = PlainSteps.take
+
+    def take(self: PlainSteps, number: int) -> Figures:
+        figures = real(self, number)
+        if self.epoch == 2 and number == self.per_epoch - 1:
+            with torch.no_grad():
+                next(self.step.model.parameters()).fill_(torch.inf)
+        return figures
+
+    monkeypatch.setattr(PlainSteps, "take", take)
+    assert "epoch 2: 1 weights are not finite any more" in message(train_tiny())
+    folder = only_run(tmp_path / "out")
+    assert results(folder)["status"] == "failed"
+    for name in ("model_best.safetensors", "model_last.safetensors"):
+        assert load_checkpoint(folder / name).epoch == 1
+        load_checkpoint(folder / name).model()
 
 
 # ------------------------------------------------------------------ disks that refuse
@@ -211,7 +236,7 @@ class FullDisk:
         handle = open(path, mode)  # noqa: SIM115 - the caller closes it
         if mode != "wb":
             return handle
-        if path.name == f"{self.file}.writing":
+        if path.name.startswith(f"{self.file}.") and path.suffix == ".writing":
             self.left -= 1
             self.full = self.full or self.left <= 0
             if self.full:
@@ -370,8 +395,8 @@ def test_a_folder_of_the_same_second_is_never_overwritten(
     kept = tmp_path / "out" / "20260102_030405_gainakt2exp_run" / "config.json"
     kept.parent.mkdir(parents=True)
     kept.write_text("mine", encoding="utf-8")
-    told = message(train_tiny())
-    assert f"{kept.parent} exists already and is never overwritten" in told
+    assert train_tiny("--quiet", epochs=1).code == 0
+    assert (tmp_path / "out" / f"{kept.parent.name}-2" / "README.md").is_file()
     assert [path.name for path in kept.parent.iterdir()] == ["config.json"]
     assert kept.read_text(encoding="utf-8") == "mine"
     assert train_tiny("--quiet", short_title="other", epochs=1).code == 0

@@ -77,13 +77,13 @@ class Notebook:
         self.title = config.experiment.id
         self.folder = folder
         self.epochs: dict[int, Mapping[str, float]] = {}
-        self.closed = False
+        self.closed = ""
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         self.epochs[epoch] = metrics
 
-    def close(self) -> None:
-        self.closed = True
+    def close(self, outcome: str) -> None:
+        self.closed = outcome
 
 
 @pytest.fixture
@@ -114,15 +114,31 @@ def test_a_tracker_hears_of_every_epoch(
     assert notebook.title == folder.name
     assert notebook.folder == folder
     assert [notebook.epochs[1], notebook.epochs[2]] == metrics_of(folder)
-    assert notebook.closed
+    assert notebook.closed == "FINISHED"
 
 
 def test_a_tracker_is_closed_when_training_fails(
     notebooks: list[Notebook], train_tiny: Callable[..., Outcome]
 ) -> None:
-    assert train_tiny(use_wandb="true", learning_rate=1e30).code == 1
-    assert notebooks[0].closed
+    assert train_tiny(use_wandb="true", learning_rate=1e9).code == 1
+    assert notebooks[0].closed == "FAILED"
     assert notebooks[0].epochs == {}
+
+
+def test_a_tracker_that_fails_does_not_stop_a_run(
+    notebooks: list[Notebook],
+    train_tiny: Callable[..., Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(self: Notebook, epoch: int, metrics: Mapping[str, float]) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(Notebook, "log", fails)
+    assert train_tiny(use_wandb="true").code == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    log = (folder / "stdout.log").read_text(encoding="utf-8")
+    assert log.count("use_wandb: not tracked any further (no route to host)") == 1
 
 
 def test_tracking_does_not_change_what_is_learnt(
@@ -175,3 +191,43 @@ def test_wandb_stays_offline_and_in_the_folder(tiny_data: Path, tmp_path: Path) 
     content = record.read_bytes()
     assert b"val_auc" in content
     assert folder.name.encode() in content
+
+
+BESIDE = """
+import sys
+import gainakt, mlflow, wandb
+data, out = sys.argv[1:]
+mlflow.set_tracking_uri("sqlite:///mine.db")
+mlflow.set_experiment("mine")
+mine = wandb.init(project="mine", mode="offline")
+with mlflow.start_run() as run:
+    gainakt.train(
+        None, data, out=out, quiet=True, epochs=1, d_model=8, n_heads=2, num_encoder_blocks=1,
+        d_ff=8, threads=1, bootstrap_samples=100, use_mlflow=True, use_wandb=True,
+    )
+    mlflow.log_metric("mine", 1.0)
+mine.log({"x": 2})
+mine.finish()
+assert mlflow.get_tracking_uri() == "sqlite:///mine.db"
+assert mlflow.get_run(run.info.run_id).data.metrics == {"mine": 1.0}
+"""
+
+
+def test_what_the_user_tracks_in_the_same_process_stays_theirs(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    for module in ("mlflow", "wandb"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed; it comes with the extra 'track'")
+    answer = subprocess.run(
+        [sys.executable, "-c", BESIDE, str(tiny_data), str(tmp_path / "out")],
+        env={**os.environ, "WANDB_SILENT": "true", "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert answer.returncode == 0, answer.stderr
+    with sqlite3.connect(tmp_path / "out" / "mlflow.db") as store:
+        assert store.execute("select status from runs").fetchall() == [("FINISHED",)]
+    store.close()

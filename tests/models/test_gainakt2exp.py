@@ -74,8 +74,9 @@ def test_initial_weights_depend_on_the_seed_only(name: str) -> None:
     second = small_model(name).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[key], second[key]) for key in first)
-    other = small_model(name, seed=43).state_dict()
-    assert not all(torch.equal(first[key], other[key]) for key in first)
+    other = small_model(name, seed=43)
+    if next(other.parameters(), None) is not None:
+        assert not all(torch.equal(first[key], w) for key, w in other.state_dict().items())
 
 
 def test_no_skills_no_model() -> None:
@@ -219,7 +220,8 @@ def test_no_output_knows_anything_later(name: str, step: int) -> None:
         assert torch.equal(after[output][: step + 1], values[: step + 1]), output
         # the change was one that the model sees, unless mastery is full already
         full = output == "mastery" and bool((values[step + 1] == 1).all())
-        assert full or not torch.equal(after[output][step + 1], values[step + 1]), output
+        same = torch.equal(after[output][step + 1], values[step + 1])
+        assert full or not model.reads_history or not same, output
 
 
 @every_model
@@ -233,7 +235,8 @@ def test_the_prediction_reads_the_skill_asked_next_and_nothing_else_does(name: s
     changed[step + 1] = ((skill + 1) % SKILLS, answer)
     after = read(model, batch_of(changed), 0)
     assert torch.equal(after["logits"][:step], before["logits"][:step])
-    assert after["logits"][step] != before["logits"][step]
+    if next(model.parameters(), None) is not None:  # what is fitted is alike for all before it is
+        assert after["logits"][step] != before["logits"][step]
     for output in set(before) - {"logits"}:
         assert torch.equal(after[output][: step + 1], before[output][: step + 1]), output
 

@@ -8,7 +8,7 @@ import torch
 
 from gainakt.config import MODELS
 from gainakt.data.interactions import load_dataset
-from gainakt.experiment.run import make_trainer
+from gainakt.experiment.learning import Learning
 from tests.helpers import small_config
 
 
@@ -47,6 +47,6 @@ def test_true_answers_can_be(name, students):
 
 def _best_auc(name, dataset):
     config = small_config(name, epochs=4, batch_size=16, learning_rate=0.01, seq_len=60)
-    trainer = make_trainer(config, dataset, torch.device("cpu"))
+    trainer = Learning.of(config, dataset).trainer(config, torch.device("cpu"))
     trainer.run(_Nothing())
     return trainer.history.best["val_auc"]

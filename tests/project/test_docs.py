@@ -64,7 +64,9 @@ def configuration_page() -> str:
     parts = [INTRODUCTION.format(named=named, not_hashed=not_hashed)]
     for group, cls in GROUPS.items():
         if group == "model":
-            parts += [_section(f"model (`{name}`)", model) for name, model in MODELS.items()]
+            parts += [
+                _section(f"model (`{name}`)", spec.parameters) for name, spec in MODELS.items()
+            ]
         else:
             parts.append(_section(group, cls))
     return "\n".join(parts)

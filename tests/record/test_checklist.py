@@ -339,23 +339,23 @@ DAMAGES: dict[str, tuple[str, Damage, str]] = {
     "mastery_corr None": (
         CORRELATIONS,
         having(RESULTS, None, "mastery_corr"),
-        "mastery_corr is None, not a number",
+        "mastery_corr is None, but consistency.mastery_correlation is",
     ),
     "gain_corr not finite": (
         CORRELATIONS,
         having(RESULTS, float("nan"), "gain_corr"),
         "gain_corr is nan, not a number",
     ),
-    "gain_corr missing": (CORRELATIONS, without(RESULTS, "gain_corr"), "gain_corr is None"),
+    "gain_corr missing": (CORRELATIONS, without(RESULTS, "gain_corr"), "gain_corr is missing"),
     "violation rate missing": (
         CORRELATIONS,
         without(RESULTS, "consistency", "negative_gain_rate"),
-        "negative_gain_rate is None",
+        "negative_gain_rate is missing",
     ),
     "clock missing": (
         CORRELATIONS,
         without(RESULTS, "consistency", "clock_correlation"),
-        "clock_correlation is None",
+        "clock_correlation is missing",
     ),
     "still running": (CORRELATIONS, having(RESULTS, "running", "status"), "was killed and can be"),
     "interrupted": (

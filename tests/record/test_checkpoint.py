@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gainakt.config import MODELS
+from gainakt.config import MODELS, load_config
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import ExperimentError
 from gainakt.files import write_atomically
@@ -229,7 +229,7 @@ def test_a_damaged_or_missing_state_is_refused(tmp_path: Path) -> None:
         load_state(path)
     save_state(path, STATE)
     whole = path.read_bytes()
-    for content in (b"", whole[:100], whole[:-30], b"no state at all"):
+    for content in (whole[:100], whole[:-30], b"no state at all"):
         path.write_bytes(content)
         with pytest.raises(ExperimentError, match="not a readable state"):
             load_state(path)
@@ -267,3 +267,28 @@ def test_a_state_that_could_not_be_loaded_is_never_saved(tmp_path: Path) -> None
         save_state(path, {"place": tmp_path})
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_sizes_are_compared_before_memory_is_asked_for() -> None:
+    config = load_config(None, {"d_model": 1 << 16, "n_heads": 2, "d_ff": 1 << 16})
+    small = build_model(small_config(), Vocabulary(SKILL_IDS)).state_dict()
+    huge = Checkpoint(config=config, vocabulary=Vocabulary(SKILL_IDS), epoch=1, weights=small)
+    with pytest.raises(ExperimentError, match="do not fit the recorded model"):
+        huge.model()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float) -> None:
+    config = small_config("dkt")
+    weights = build_model(config, Vocabulary(SKILL_IDS)).state_dict()
+    name = next(iter(weights))
+    weights[name] = weights[name].clone().fill_(value)
+    broken = Checkpoint(config=config, vocabulary=Vocabulary(SKILL_IDS), epoch=1, weights=weights)
+    with pytest.raises(ExperimentError, match="not finite"):
+        broken.model()
+
+
+def test_an_empty_state_says_so(tmp_path: Path) -> None:
+    (tmp_path / "state_last.pt").touch()
+    with pytest.raises(ExperimentError, match="is empty"):
+        load_state(tmp_path / "state_last.pt")

@@ -75,8 +75,8 @@ SPECIFIED = {
     "alignment_min_correlation alignment_share_cap alignment_share_decay_factor",
     "global_alignment": "alignment_global_students use_residual_alignment "
     "alignment_residual_window",
-    "refinement": "retention_delta retention_weight lag_gain_weight lag_max_lag lag_l1 lag_l2 "
-    "lag_l3 consistency_rebalance_epoch consistency_rebalance_threshold "
+    "refinement": "retention_delta retention_weight lag_gain_weight lag_max_lag lag_l1_weight "
+    "lag_l2_weight lag_l3_weight consistency_rebalance_epoch consistency_rebalance_threshold "
     "consistency_rebalance_new_weight variance_floor variance_floor_patience "
     "variance_floor_reduce_factor",
     "model": "seq_len d_model n_heads num_encoder_blocks d_ff dropout emb_type",
@@ -119,7 +119,7 @@ def test_its_name_is_time_model_and_title(finished_run: Path) -> None:
 
 def test_config_holds_every_parameter_in_canonical_order(finished_run: Path) -> None:
     config = content(finished_run / "config.json")
-    assert list(config) == [*SPECIFIED, "override_applied", "config_hash"]
+    assert list(config) == [*SPECIFIED, "override_applied", "config_hash", "format_version"]
     for group, names in SPECIFIED.items():
         specified = names.split()
         assert [name for name in config[group] if name in specified] == specified
@@ -275,7 +275,7 @@ def test_environment_records_versions_machine_and_code(finished_run: Path) -> No
     assert environment["device"] == "cpu"
     assert environment["deterministic_algorithms"] is True
     assert environment["step"] == "plain, on the CPU"
-    assert "\nstep: plain, on the CPU\n" in (finished_run / "stdout.log").read_text()
+    assert "; step: plain, on the CPU\n" in (finished_run / "stdout.log").read_text()
     installed = {d.metadata["Name"] for d in metadata.distributions() if d.metadata["Name"]}
     assert set(environment["packages"]) == installed
     assert environment["packages"]["torch"] == metadata.version("torch")
@@ -386,7 +386,8 @@ def test_readme_snapshots_every_flag(finished_run: Path) -> None:
 def test_readme_lists_every_key_of_interpretability(finished_run: Path) -> None:
     config = content(finished_run / "config.json")
     rows = table(section(finished_run, "Core Interpretability & Constraints"))
-    assert rows == [[k, json.dumps(v)] for k, v in config["interpretability"].items()]
+    parameters = config["interpretability"].items()
+    assert rows == [[f"interpretability.{k}", json.dumps(v)] for k, v in parameters]
 
 
 def test_readme_sums_up_the_best_epoch_in_numbers(finished_run: Path) -> None:

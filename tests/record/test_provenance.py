@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from gainakt.record.folder import write_json
-from gainakt.record.provenance import git_state
+from gainakt.record.provenance import code_state, git_state, working_directory
 from tests.conftest import Outcome
 
 GIT_ROW = "Git commit & branch recorded"
@@ -57,7 +59,6 @@ def test_a_clean_checkout(package: Path) -> None:
         "dirty": False,
         "changes": [],
         "diff": "",
-        "of": "package",
     }
 
 
@@ -98,16 +99,29 @@ def test_a_detached_checkout_has_a_commit_and_no_branch_of_its_own(package: Path
     assert state["dirty"] is False
 
 
-def test_an_installed_package_is_traced_by_the_working_directory(
+def test_the_repository_one_stands_in_is_not_the_code(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = tmp_path / "site-packages" / "package"
     installed.mkdir(parents=True)
     (installed / "__init__.py").touch()
+    (package / "secret.py").write_text("a thesis\n", encoding="utf-8")
+    (package / "other.py").write_text("more of it\n", encoding="utf-8")
     monkeypatch.chdir(package.parent)
     state = git_state(installed)
-    assert state["commit"] == git(package, "rev-parse", "HEAD")
-    assert state["of"] == "working directory"
+    assert (state["commit"], state["branch"]) == (None, None) and "diff" not in state
+    beside = working_directory(installed)
+    assert beside is not None and beside["commit"] == git(package, "rev-parse", "HEAD")
+    assert beside["dirty"] and "diff" not in beside
+    assert working_directory(package) is None
+
+
+def test_the_hash_of_the_code_is_of_its_contents(package: Path, tmp_path: Path) -> None:
+    first = code_state(package)["sha256"]
+    shutil.copytree(package, tmp_path / "elsewhere")
+    assert code_state(tmp_path / "elsewhere")["sha256"] == first
+    (package / "other.py").write_text("changed\n", encoding="utf-8")
+    assert code_state(package)["sha256"] != first
 
 
 def test_a_package_that_its_repository_ignores_is_not_of_it(package: Path) -> None:
@@ -125,7 +139,7 @@ def test_outside_any_repository_there_is_a_reason(nowhere: Path, begun: bool) ->
         git(nowhere, "init", "-q")
     state = git_state(nowhere)
     assert (state["commit"], state["branch"], state["dirty"]) == (None, None, None)
-    assert "neither the package nor the working directory is in a git repository" in state["reason"]
+    assert "installed, not a checkout" in state["reason"]
 
 
 def test_a_machine_without_git_is_no_failure(
@@ -160,7 +174,7 @@ def test_a_run_from_a_repository_passes_the_check(
     assert outcome.code == 0
 
 
-def test_a_run_outside_any_repository_says_so_in_its_check(
+def test_a_run_outside_any_repository_passes_by_the_hash_of_its_code(
     nowhere: Path,
     train_tiny: Callable[..., Outcome],
     gainakt: Callable[..., Outcome],
@@ -170,12 +184,8 @@ def test_a_run_outside_any_repository_says_so_in_its_check(
     monkeypatch.setattr("gainakt.record.provenance.git_state", lambda package: git_state(nowhere))
     outcome = train_tiny(epochs=1)
     assert outcome.code == 0
-    reason = f"❌ {GIT_ROW}: neither the package nor the working directory is in a git repository"
-    assert reason in outcome.err
     (folder,) = (tmp_path / "out").iterdir()
-    assert f"| ❌ | {GIT_ROW} | neither the package" in (folder / "README.md").read_text("utf-8")
-    checked = gainakt("check", folder)
-    assert checked.code == 1
-    assert [line for line in checked.out.splitlines() if line.startswith("❌")] == [
-        line for line in outcome.err.splitlines() if line.startswith("❌")
-    ]
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["git"]["commit"] is None and len(environment["code"]["sha256"]) == 64
+    assert f"| ✅ | {GIT_ROW} |" in (folder / "README.md").read_text("utf-8")
+    assert gainakt("check", folder).code == 0

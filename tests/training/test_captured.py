@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from gainakt.errors import TrainingError
 from gainakt.models import KnowledgeTracer, ModelOutput, build_model
 from gainakt.objectives.schedule import EpochWeights, epoch_weights
 from gainakt.record.checkpoint import load_state, save_state
-from gainakt.training.captured import WARM_UP, PackedSteps
+from gainakt.training.backend import COMPILING_PAYS, compiles, why_plain
+from gainakt.training.captured import WARM_UP, PackedSteps, structure_of
 from gainakt.training.loop import Trainer
-from gainakt.training.path import COMPILING_PAYS, compiles, why_plain
 from gainakt.training.step import learning_rate_factor
+from gainakt.training.steps import GraphedSteps
 from tests.helpers import random_students, sequences_of, small_config, vocabulary_of
 
 CPU = torch.device("cpu")
@@ -95,9 +97,22 @@ def packed_trainer(
         TRAINING, config.model.seq_len, config.training.batch_size, config.runtime.seed
     )
     recorder = None if record is None else lambda: record
-    trainer.packed = PackedSteps(trainer.step, packing, config, recorder)
-    trainer.why_plain = None
+    packed = PackedSteps(trainer.step, packing, config, recorder)
+    take_packed(trainer, packed)
     return trainer
+
+
+def take_packed(trainer: Trainer, packed: PackedSteps) -> None:
+    """Let a trainer take its steps over packed rows."""
+    trainer.steps = GraphedSteps(
+        trainer.step, TRAINING, trainer.steps.adaptive, lambda line: trainer.say(line), packed
+    )
+
+
+def packed_of(trainer: Trainer) -> PackedSteps:
+    """What takes a trainer's steps over packed rows."""
+    assert isinstance(trainer.steps, GraphedSteps) and trainer.steps.packed is not None
+    return trainer.steps.packed
 
 
 # A softmax ignores what a key's bias adds to all its scores: its gradient is rounding alone, and
@@ -140,7 +155,7 @@ def test_recorded_steps_follow_the_plain_ones(config: Config) -> None:
     packed = packed_trainer(config, recordings)
     packed.run(Silent())
     assert recordings.recorded > 0
-    assert packed.packed is not None
+    assert packed_of(packed)
     assert_close_runs(packed, plain)
     if config.refinement.variance_floor == 1.0:
         assert packed.history.trajectory[-1]["sparsity_weight"] < 0.02
@@ -150,7 +165,7 @@ def test_every_shape_and_structure_is_recorded_once() -> None:
     recordings = Repeats()
     config = small_config(**EVENTFUL | {"epochs": 4, "alignment_warmup_epochs": 2})
     trainer = packed_trainer(config, recordings)
-    assert trainer.packed is not None and trainer.packed.packing.shapes == [1]
+    assert packed_of(trainer).packing.shapes == [1]
     counts = []
 
     class Counting(Silent):
@@ -223,19 +238,69 @@ def test_a_recording_that_fails_leads_back_to_plain_steps() -> None:
     plain.run(Silent())
     trainer, said = packed_trainer(config, fails), []
     trainer.say = said.append
-    assert trainer.path == "one CUDA graph per shape (1 shape), bf16"
+    assert trainer.backend == "one CUDA graph per shape (1 shape), bf16"
     trainer.run(Silent())
-    assert said == [f"step: {trainer.path}"]
-    assert trainer.path == (
+    assert said == [f"step: {trainer.steps.backend}"]
+    assert trainer.backend == (
         f"plain, since epoch 1, step {WARM_UP + 1}: "
         "operation not permitted when stream is capturing, bf16"
     )
-    assert trainer.packed is None and not hasattr(trainer.step.optimizer, "found_inf")
+    assert isinstance(trainer.steps, GraphedSteps) and trainer.steps.packed is None
+    assert not hasattr(trainer.step.optimizer, "found_inf")
     assert isinstance(trainer.step.optimizer.param_groups[0]["lr"], float)
     assert len(trainer.history.rows) == 2
     assert trainer.history.rows[-1]["val_auc"] == pytest.approx(
         plain.history.rows[-1]["val_auc"], abs=0.02
     )
+
+
+@pytest.mark.parametrize("failing", range(1, WARM_UP + 2))
+@pytest.mark.parametrize("moved", [False, True])
+def test_no_step_is_taken_twice_wherever_one_fails(
+    failing: int, moved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that fails after its weights have moved is undone before it is taken plainly."""
+    config = small_config(batch_size=4, weight_average=0.5, **PLAIN)
+    plain = trainer_of(config)
+    plain.run(Silent())
+    trainer = packed_trainer(config, Repeats())
+    packed = packed_of(trainer)
+    taken, advance = iter(range(1, 10**6)), packed._advance
+
+    def fails(rows: int) -> None:
+        if next(taken) != failing:
+            return advance(rows)
+        if moved:
+            advance(rows)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(packed, "_advance", fails)
+    trainer.run(Silent())
+    assert "out of memory" in trainer.backend
+    assert_close_runs(trainer, plain)
+    assert trainer.step.average is not None and plain.step.average is not None
+    assert int(trainer.step.average.n_averaged) == int(plain.step.average.n_averaged)
+
+
+def test_a_mistake_in_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = packed_trainer(small_config(**PLAIN), Repeats())
+
+    def mistaken(rows: int) -> None:
+        raise TypeError("no such argument")
+
+    monkeypatch.setattr(packed_of(trainer), "_advance", mistaken)
+    with pytest.raises(TypeError, match="no such argument"):
+        trainer.run(Silent())
+
+
+def test_a_change_of_any_weight_is_recorded_anew_or_carried_by_a_tensor() -> None:
+    given = EpochWeights(0.7, 0.3, 0.2, True, 0.01, 0.4, True)
+    for f in fields(EpochWeights):
+        value = getattr(given, f.name)
+        for other in (None, 0.0, 0.5, not value):
+            changed = replace(given, **{f.name: other})
+            number = type(other) is float and type(value) is float and bool(other)
+            assert (structure_of(changed) == structure_of(given)) == (number or other is value)
 
 
 def test_a_compiler_that_fails_leads_back_to_the_model_itself() -> None:
@@ -247,10 +312,10 @@ def test_a_compiler_that_fails_leads_back_to_the_model_itself() -> None:
     plain.run(Silent())
     trainer, said = packed_trainer(config, Repeats()), []
     trainer.step.read, trainer.say = fails, said.append
-    assert trainer.path.endswith(", compiled")
+    assert trainer.backend.endswith(", compiled")
     trainer.run(Silent())
     assert said == ["step: not compiled from here on (epoch 1, step 1: no C compiler)"]
-    assert trainer.path == "one CUDA graph per shape (1 shape)"
+    assert trainer.backend == "one CUDA graph per shape (1 shape)"
     assert trainer.history.rows == plain.history.rows
 
 
@@ -265,9 +330,8 @@ def test_a_packed_run_stopped_at_any_step_goes_on(tmp_path: Path) -> None:
         save_state(tmp_path / "state.pt", stopped.state())
         resumed = trainer_of(config)
         resumed.restore(load_state(tmp_path / "state.pt"))
-        resumed.packed = packed_trainer(config).packed
-        resumed.packed = PackedSteps(resumed.step, resumed.packed.packing, config)
-        resumed.why_plain = None
+        packing = packed_of(packed_trainer(config)).packing
+        take_packed(resumed, PackedSteps(resumed.step, packing, config))
         assert resumed.run(Silent())
         assert resumed.history.rows == whole.history.rows
         for name, value in whole.evaluated_model.state_dict().items():
@@ -290,11 +354,10 @@ def test_a_state_passes_between_the_ways(tmp_path: Path) -> None:
 
 def test_the_learning_rates_of_an_epoch_are_the_schedules() -> None:
     config = small_config(**EVENTFUL)
-    packed = packed_trainer(config).packed
-    assert packed is not None
+    packed = packed_of(packed_trainer(config))
     trainer = trainer_of(config)
     weights = epoch_weights(config, trainer.schedule, 2)
-    packed.begin(2, 0, weights, trainer.moving)
+    packed.begin(2, 0, weights, trainer.steps.adaptive)
     total = config.training.epochs * STEPS
     expected = [
         config.training.learning_rate * learning_rate_factor(STEPS + n, total, config.training)
@@ -314,8 +377,8 @@ def test_why_steps_are_plain() -> None:
     assert "dkt does not read packed rows" in str(
         why_plain(build_model(dkt, vocabulary_of(4)), dkt, gpu)
     )
-    assert trainer_of(config).path == "plain, on the CPU"
-    assert trainer_of(small_config(use_amp=True)).path == "plain, on the CPU, bf16"
+    assert trainer_of(config).backend == "plain, on the CPU"
+    assert trainer_of(small_config(use_amp=True)).backend == "plain, on the CPU, bf16"
 
 
 def test_compiling_waits_for_runs_that_are_long_enough() -> None:
@@ -342,13 +405,12 @@ class Refuses(TorchDispatchMode):
 @pytest.mark.parametrize("model", ["gainakt2exp", "gainsum"])
 def test_a_step_neither_reads_nor_brings_a_value(model: str, dropout: float) -> None:
     trainer = packed_trainer(small_config(model, **EVENTFUL, dropout=dropout))
-    packed = trainer.packed
-    assert packed is not None
+    packed = packed_of(trainer)
     weights = EpochWeights(0.7, 0.3, 0.2, True, 0.01, 0.4, True)
-    packed.begin(1, 0, weights, trainer.moving)
-    packed.take(0, trainer.progress)
+    packed.begin(1, 0, weights, trainer.steps.adaptive)
+    packed.take(0)
     with Refuses():
-        packed.take(1, trainer.progress)
+        packed.take(1)
     packed.check()
     with pytest.raises(AssertionError, match="_local_scalar_dense"), Refuses():
         packed.check()

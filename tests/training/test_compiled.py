@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gainakt.models import build_model
-from gainakt.training.path import compiled
+from gainakt.training.backend import compiled
 from tests.data.test_packing import SKILLS, config_of, losses_and_gradients, packed
 from tests.helpers import random_students, sequences_of, vocabulary_of
 

@@ -70,7 +70,8 @@ def test_a_resumed_run_does_not_train_its_teachers_again(train_tiny, gainakt, tm
     metrics = (run / "metrics_epoch.csv").read_bytes()
     results = json.loads((run / "results.json").read_text())
     (run / "results.json").write_text(json.dumps({**results, "status": "running"}))
-    (run / "state_last.pt").unlink()
+    for name in ("state_last.pt", "model_best.safetensors", "model_last.safetensors"):
+        (run / name).unlink()
     teacher = (run / "teacher_1.npy").stat().st_mtime_ns
     assert gainakt("resume", run).code == 0
     assert (run / "teacher_1.npy").stat().st_mtime_ns == teacher

@@ -17,9 +17,10 @@ from gainakt.evaluation.predictor import Predictor, Reading
 from gainakt.machine import prepare_machine
 from gainakt.models import build_model
 from gainakt.objectives.schedule import epoch_weights
+from gainakt.training.backend import packed_steps
 from gainakt.training.captured import WARM_UP, PackedSteps
 from gainakt.training.loop import Trainer
-from gainakt.training.path import packed_steps
+from gainakt.training.steps import PlainSteps
 from tests.helpers import predictor_of, small_config, vocabulary_of
 from tests.training.test_captured import (
     EVENTFUL,
@@ -28,6 +29,8 @@ from tests.training.test_captured import (
     VALIDATION,
     Silent,
     assert_close_runs,
+    packed_of,
+    take_packed,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -57,7 +60,8 @@ def trainer_of(config: Config, *, recorded: bool) -> Trainer:
     trainer = Trainer(model, config, TRAINING, VALIDATION, device)
     if not recorded:
         packed = packed_steps(trainer.step, config, TRAINING, trainer.say)
-        trainer.packed = PackedSteps(trainer.step, packed.packing, config, stream=packed.stream)
+        one_by_one = PackedSteps(trainer.step, packed.packing, config, stream=packed.stream)
+        take_packed(trainer, one_by_one)
     return trainer
 
 
@@ -71,8 +75,8 @@ def test_a_recording_repeats_the_steps_to_the_bit(config: Config) -> None:
     for trainer in (recorded, one_by_one):
         trainer.say = lambda line: pytest.fail(line)
         trainer.run(Silent())
-    assert recorded.packed is not None and recorded.packed._recorded
-    assert recorded.path.startswith("one CUDA graph per shape (1 shape)")
+    assert packed_of(recorded)._recorded
+    assert recorded.backend.startswith("one CUDA graph per shape (1 shape)")
     for name, value in states(one_by_one).items():
         assert torch.equal(states(recorded)[name], value), name
     assert recorded.history.rows == one_by_one.history.rows
@@ -83,11 +87,11 @@ def test_recorded_steps_follow_the_plain_ones(config: Config) -> None:
     # other layouts draw other dropout
     config = config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.0})})
     plain = trainer_of(config, recorded=True)
-    plain.why_plain, plain.packed = "for this test", None
+    plain.steps = PlainSteps(plain.step, TRAINING, plain.steps.adaptive, "for this test")
     recorded = trainer_of(config, recorded=True)
     for trainer in (plain, recorded):
         trainer.run(Silent())
-    assert recorded.packed is not None
+    assert packed_of(recorded)
     if config.runtime.use_amp:
         for row, other in zip(plain.history.rows, recorded.history.rows, strict=True):
             assert other["train_loss"] == pytest.approx(row["train_loss"], rel=0.02)
@@ -100,14 +104,14 @@ def test_the_steps_of_an_epoch_never_wait(config: Config) -> None:
     trainer = trainer_of(config, recorded=True)
     packed = packed_steps(trainer.step, config, TRAINING, trainer.say)
     weights = epoch_weights(config, trainer.schedule, 1)
-    packed.begin(1, 0, weights, trainer.moving)
+    packed.begin(1, 0, weights, trainer.steps.adaptive)
     for number in range(WARM_UP + 1):
-        packed.take(number, trainer.progress)
+        packed.take(number)
     packed.check()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for number in range(WARM_UP + 1, STEPS):
-            packed.take(number, trainer.progress)
+            packed.take(number)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     packed.check()
@@ -122,7 +126,7 @@ def test_a_compiled_recording_gives_equal_results() -> None:
     compiled.say = lambda line: pytest.fail(line)
     for trainer in (plain, compiled):
         trainer.run(Silent())
-    assert compiled.path.endswith(", compiled")
+    assert compiled.backend.endswith(", compiled")
     assert_close_runs(compiled, plain)
 
 
@@ -146,5 +150,4 @@ def test_soft_answers_are_learnt_on_the_gpu_too() -> None:
     trainer = trainer_of(config, recorded=True)
     trainer.training = replace(TRAINING, soft_answers=TRAINING.rows.response * 0.5 + 0.25)
     trainer.run(Silent())
-    assert trainer.packed is not None
-    assert trainer.packed.columns.target.dtype.is_floating_point
+    assert packed_of(trainer).columns.target.dtype.is_floating_point

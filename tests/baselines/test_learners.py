@@ -1,0 +1,107 @@
+"""Learners without gradients are runs as any other, and the controls of measures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gainakt.baselines.bkt import BKT, predict_bkt
+from gainakt.baselines.controls import make_controls
+from gainakt.baselines.skill_mean import SkillMean
+from gainakt.baselines.success_rate import SuccessRate
+from gainakt.data.interactions import load_dataset
+from gainakt.data.sequences import chunk_sequences
+from gainakt.evaluation.readout import probability_of
+from tests.conftest import Outcome
+from tests.helpers import predictor_of, random_students, sequences_of, vocabulary_of
+
+LEARNERS = ["bkt", "success_rate", "skill_mean"]
+
+
+def test_the_success_rate_by_hand() -> None:
+    learner = SuccessRate(2)
+    learner.fit(sequences_of([(0, 1), (0, 0), (0, 1)], [(1, 0), (1, 0), (0, 1)]))
+    overall = 3 / 6
+    start = np.array([(3 + 2 * overall) / (4 + 2), (0 + 2 * overall) / (2 + 2)])
+    assert learner.start() == pytest.approx(start)
+    readout = predictor_of(learner).read(sequences_of([(0, 1), (1, 0), (0, 1)]))
+    # after one right answer to skill 0: skill 1 is asked, then skill 0
+    expected = [start[1], (1 + 2 * start[0]) / 3]
+    found = probability_of(readout.logit[readout.has_next])
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert readout.next_mastery[readout.has_next] == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_skill_mean_reads_no_answer() -> None:
+    learner = SkillMean(4)
+    students = random_students([30, 20], seed=3)
+    learner.fit(sequences_of(*students))
+    readout = predictor_of(learner).read(sequences_of(*students))
+    scored = readout.where(readout.has_next)
+    assert probability_of(scored.logit) == pytest.approx(learner.start()[scored.next_skill])
+
+
+def test_bkt_predicts_what_filtering_says(tiny_data: Path) -> None:
+    data = load_dataset(tiny_data)
+    sequences = chunk_sequences(data, data.students("train", 0), 1000)
+    learner = BKT(data.n_skills)
+    learner.fit(sequences)
+    readout = predictor_of(learner, 1000).read(sequences)
+    rows = np.concatenate(
+        [np.arange(s, s + n) for s, n in zip(sequences.starts, sequences.lengths, strict=True)]
+    )
+    student = np.repeat(sequences.students, sequences.lengths)
+    skill, response = data.rows.skill[rows], data.rows.response[rows]
+    exact = predict_bkt(learner.estimates(), skill, response, student).probability
+    later = np.flatnonzero(np.diff(student, prepend=-1) == 0)
+    assert probability_of(readout.logit[readout.has_next]) == pytest.approx(exact[later], abs=1e-9)
+
+
+def test_the_controls_are_the_same_learners(tiny_data: Path) -> None:
+    data = load_dataset(tiny_data)
+    training = data.students("train", 0)
+    controls = make_controls(data, training)
+    for name, learner in (
+        ("bkt", BKT(data.n_skills)),
+        ("success_rate", SuccessRate(data.n_skills)),
+    ):
+        sequences = chunk_sequences(data, training, 10_000)
+        learner.fit(sequences)
+        assert controls[name].start == pytest.approx(learner.start())
+
+
+@pytest.mark.parametrize("model", LEARNERS)
+def test_it_leaves_a_complete_folder(
+    model: str, tiny_data: Path, gainakt: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    train = ("train", "--model", model, "--data", tiny_data, "--out", tmp_path / "out")
+    assert gainakt(*train, "--bootstrap_samples", 100, "--threads", 1, "--no-report").code == 0
+    (run,) = (tmp_path / "out").iterdir()
+    checks = gainakt("check", run)
+    assert checks.code == 0 and checks.out.count("✅") == 10
+    results = json.loads((run / "results.json").read_text())
+    assert results["epochs"] == 1 and results["best"]["train_auc"] is None
+    assert results["consistency"]["negative_gain_rate"] is None
+    evaluated = gainakt("evaluate", run, "--split", "test", "--json")
+    assert 0 < json.loads(evaluated.out)["auc"] < 1
+    assert gainakt("explain", run, "--student", "s00003").code == 0
+    assert "IDENTICAL" in gainakt("compare", run, run).out
+    assert "nothing to resume" in gainakt("resume", run).err
+
+
+def test_a_session_of_a_learner_is_its_batch(tiny_data: Path) -> None:
+    (steps,) = random_students([12], seed=5)
+    learner = BKT(4)
+    learner.vocabulary = vocabulary_of(4)
+    readout = predictor_of(learner).read(sequences_of(steps))
+    state = predictor_of(learner).student()
+    from gainakt.data.rows import one_student
+
+    for number, (skill, answer) in enumerate(steps[:-1]):
+        state.extend(one_student([skill], [answer], number))
+        found = state.logits([int(steps[number + 1][0])])[0]
+        assert float(found) == pytest.approx(float(readout.logit[number]), abs=1e-12)
