@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gainakt.arrays import FloatArray, IntArray
+from gainakt.data.interactions import Dataset
 from gainakt.data.sequences import Sequences
 from gainakt.evaluation.predictor import Predictor
-from gainakt.evaluation.readout import Readout
+from gainakt.evaluation.readout import FALL_TOLERANCE, Readout
 from gainakt.seeds import Stream
 
 # A correlation over fewer steps than this says nothing about a student.
 MINIMUM_STEPS = 3
+# So many histories beyond what a model reads at once are looked at where one window ends.
+MOST_LONG_HISTORIES = 20
 N_DECILES = 10
 
 
@@ -238,6 +241,38 @@ def all_or_sample(
         if not np.isnan(sampled.mean_mastery).any():
             return StudentFigures.of(sampled)
     return StudentFigures.join(figures)
+
+
+def window_turns(predictor: Predictor, dataset: Dataset, students: IntArray) -> tuple[int, int]:
+    """Count turns of the window in long histories, and those at which a skill's mastery falls.
+
+    Mastery that only rises within what a model reads at once begins anew, from fewer answers, where
+    a history goes on in the next window: what is promised within a window is not promised there.
+
+    Args:
+        predictor: of a model whose reading gives mastery.
+        dataset: coded with the model's vocabulary.
+        students: (n,) whose histories to look at; at most `MOST_LONG_HISTORIES` long ones are read.
+    """
+    lengths = dataset.offsets[students + 1] - dataset.offsets[students]
+    long = students[lengths > predictor.reading.seq_len][:MOST_LONG_HISTORIES]
+    turns = falls = 0
+    for student in long.tolist():
+        windows = predictor.windows(dataset, np.array([student]))
+        mastery = predictor.mastery(windows)
+        if mastery is None:
+            return 0, 0
+        ends = np.cumsum(windows.lengths)
+        for number in range(len(windows) - 1):
+            last = ends[number] - 1
+            # the same answer, in the next window
+            place = (
+                windows.starts[number] + windows.lengths[number] - 1 - windows.starts[number + 1]
+            )
+            again = ends[number + 1] - windows.lengths[number + 1] + place
+            turns += 1
+            falls += bool((mastery[again] < mastery[last] - FALL_TOLERANCE).any())
+    return turns, falls
 
 
 def final_consistency(figures: StudentFigures, samples: int, seed: int) -> dict[str, object]:

@@ -20,7 +20,7 @@ import torch
 from gainakt.config import Config
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.errors import ExperimentError, GainaktError
-from gainakt.evaluation.consistency import all_or_sample, final_consistency
+from gainakt.evaluation.consistency import all_or_sample, final_consistency, window_turns
 from gainakt.evaluation.predictor import Predictor
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.embedded import embedded_data
@@ -267,6 +267,10 @@ def _final_results(run: TrainingRun) -> dict[str, Any]:
         config.runtime.seed,
     )
     final = final_consistency(figures, config.evaluation.bootstrap_samples, config.runtime.seed)
+    if "mastery" in config.outputs():
+        validating = np.unique(learning.validation.students)
+        turns, falls = window_turns(predictor, learning.dataset, validating)
+        final |= {"window_turns": turns, "window_turns_with_a_fall": falls}
     if config.runtime.auto_shifted_eval:
         score_split(folder, predictor, learning.dataset, "valid", config.data)
     return {

@@ -26,6 +26,7 @@ from gainakt.evaluation.consistency import (
     mean_or_none,
     sample_by_length,
     sample_students,
+    window_turns,
     within_student_correlations,
 )
 from gainakt.evaluation.readout import Readout
@@ -327,3 +328,18 @@ def test_scripted_values_land_where_they_should() -> None:
     output = Scripted([RISING, RISING[:3]], [SOME, SOME[:3]])(batch)
     assert output.mastery is not None
     assert torch.equal(output.mastery, lay_out(batch, RISING, RISING[:3], padding=-99.0))
+
+
+def test_falls_at_the_turns_of_the_window_are_counted() -> None:
+    """Mastery of a window is the share of it that was read: at every turn it starts lower again."""
+
+    class Filling(KnowledgeTracer):
+        def forward(self, batch: Batch) -> ModelOutput:
+            filled = (batch.position + 1).float()[:, None] / 100
+            return ModelOutput(torch.zeros(len(batch.valid)), filled, filled)
+
+    data = dataset_of([5, 24, 30])
+    predictor = predictor_of(Filling(), seq_len=10, stride=4)
+    # answers 10, 14, 18, 22 of 24 begin a window, and 10 to 26 of 30
+    assert window_turns(predictor, data, np.arange(3)) == (4 + 5, 4 + 5)
+    assert window_turns(predictor, data, np.arange(1)) == (0, 0)
