@@ -171,7 +171,9 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         config = self._config()
         table = self._answered(X, y)
         folds = self._folds(table, groups, config.runtime.seed)
-        skills = skill_order([*table.dataset.skill_ids, *map(spell, self.skills or ())])
+        skills = skill_order(
+            [*table.dataset.skill_ids, *map(spell, () if self.skills is None else self.skills)]
+        )
         dataset = coded(replace(table.dataset, folds=folds), Vocabulary(tuple(skills)))
         learning = self._learning(dataset, config)
         with machine_on_loan(), RunConsole(quiet=not self.verbose) as console:

@@ -105,10 +105,11 @@ def cross_validate(
         console: where to report.
 
     Raises:
-        ConfigError: a fold or seed is impossible.
+        ConfigError: a fold or seed is impossible, or named twice.
         ExperimentError: a run failed; those that finished are kept.
     """
     dataset = load_dataset(data)
+    _refuse_repeated(folds=folds or (), seeds=seeds or config.seeds.all)
     cells = [
         Cell(fold, seed, test_fold)
         for seed in (seeds or config.seeds.all)
@@ -164,6 +165,14 @@ def _work_through(
         for _, process in running.values():
             process.wait()
     return failed
+
+
+def _refuse_repeated(**named: Sequence[int]) -> None:
+    """A run counted twice would narrow the interval over runs without a measurement behind it."""
+    for name, values in named.items():
+        repeated = sorted({value for value in values if list(values).count(value) > 1})
+        if repeated:
+            raise ConfigError(f"{name} names {repeated[0]} twice; each is trained once")
 
 
 def _folds(

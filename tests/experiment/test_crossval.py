@@ -78,6 +78,14 @@ def test_a_fold_that_is_not_there(tiny_data, tmp_path, gainakt):
     assert "fold 9 is not in data set" in outcome.err
 
 
+@pytest.mark.parametrize("given", [("--folds", "0", "0"), ("--seeds", "42", "42")])
+def test_a_run_named_twice_is_refused(given, tiny_data, tmp_path, gainakt):
+    outcome = gainakt("crossval", f"--data={tiny_data}", f"--out={tmp_path}", *given)
+    assert outcome.code == 1
+    assert f"{given[0][2:]} names {given[1]} twice" in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_fails_is_named_with_its_reason(tiny_data, tmp_path, gainakt):
     outcome = gainakt(
         "crossval",
