@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gainakt.errors import ConfigError, ExperimentError
 from gainakt.evaluation.significance import Summary, summarise_runs
 from gainakt.experiment.compare import as_csv, as_markdown, headline_figures
 from gainakt.experiment.console import RunConsole
+from gainakt.experiment.stopping import stop_on_interrupt
 from gainakt.files import write_atomically
 from gainakt.machine import cores
 from gainakt.record.folder import COMPLETED, RunFolder, read_json, write_json
@@ -107,6 +108,7 @@ def cross_validate(
     Raises:
         ConfigError: a fold or seed is impossible, or named twice.
         ExperimentError: a run failed; those that finished are kept.
+        KeyboardInterrupt: it was stopped; the same call goes on.
     """
     dataset = load_dataset(data)
     _refuse_repeated(folds=folds or (), seeds=seeds or config.seeds.all)
@@ -123,7 +125,10 @@ def cross_validate(
         f"{len(cells)} runs in {experiment.parent}, {len(cells) - len(waiting)} finished already; "
         f"{settings['jobs']} at a time with {settings['threads']} threads each"
     )
-    failed = _work_through(experiment, waiting, settings, console)
+    with stop_on_interrupt(console, "as soon as every run has kept its state") as stopped:
+        failed = _work_through(experiment, waiting, settings, console, stopped)
+    if stopped():
+        raise KeyboardInterrupt
     if failed:
         raise ExperimentError(
             f"{len(failed)} of {len(cells)} runs failed: {'; '.join(failed)}. Mend the cause and "
@@ -133,7 +138,11 @@ def cross_validate(
 
 
 def _work_through(
-    experiment: _Experiment, waiting: list[Cell], settings: dict[str, int], console: RunConsole
+    experiment: _Experiment,
+    waiting: list[Cell],
+    settings: dict[str, int],
+    console: RunConsole,
+    stopped: Callable[[], bool],
 ) -> list[str]:
     """Keep every slot busy until nothing waits; return what went wrong.
 
@@ -144,7 +153,7 @@ def _work_through(
     running: dict[Cell, tuple[int, subprocess.Popen[bytes]]] = {}
     failed = []
     try:
-        while waiting or running:
+        while (waiting or running) and not stopped():
             while waiting and free:
                 cell, slot = waiting.pop(0), free.pop(0)
                 running[cell] = slot, experiment.start(cell, slot, settings["threads"])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
@@ -27,6 +25,7 @@ from gainakt.experiment.embedded import embedded_data
 from gainakt.experiment.evaluate import score_split
 from gainakt.experiment.learning import Learning
 from gainakt.experiment.recorder import FolderRecorder, summarise
+from gainakt.experiment.stopping import stop_on_interrupt
 from gainakt.experiment.tracking import check_trackers, trackers
 from gainakt.files import only_one, write_atomically
 from gainakt.machine import cores, prepare_machine
@@ -145,7 +144,7 @@ class TrainingRun:
         began = time.monotonic()
         with (
             trackers(self.config, self.folder.path, self.console.say) as track,
-            stop_on_interrupt(self.console) as stopped,
+            stop_on_interrupt(self.console, "after this batch") as stopped,
         ):
             learning = learn_from_teachers(self, stopped)
             if learning is None:
@@ -360,31 +359,3 @@ def _conclude(
         console.say(f"      {config.runtime.repro_command}")
     else:
         console.say(f"next: gainakt resume {folder.path}")
-
-
-@contextmanager
-def stop_on_interrupt(console: RunConsole) -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C (or a polite kill) end training after the batch at hand; a second one at once."""
-    asked = threading.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        console.say("stopping after this batch; once more to stop at once")
-
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    # a terminal that closes is a polite kill too
-    stops = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
-    before = {s: signal.getsignal(s) for s in stops if in_main_thread}
-    if before.get(stops[2]) == signal.SIG_IGN:  # as nohup has it
-        del before[stops[2]]
-    # a program that embeds Python may handle a signal itself: then the handler is None, and stays
-    ours = {number: handler for number, handler in before.items() if handler is not None}
-    try:
-        for number in ours:
-            signal.signal(number, on_signal)
-        yield asked.is_set
-    finally:
-        for number, handler in ours.items():
-            signal.signal(number, handler)

@@ -11,11 +11,13 @@ import pytest
 
 from tests.conftest import TINY
 
-FLAGS = [f"--{name}={value}" for name, value in TINY.items() if name != "threads"]
+
+def _flags(**changed):
+    return [f"--{name}={value}" for name, value in (TINY | {"threads": 1} | changed).items()]
 
 
-def _command(data, out):
-    words = ["crossval", f"--data={data}", f"--out={out}", *FLAGS, "--threads=1", "--json"]
+def _command(data, out, **changed):
+    words = ["crossval", f"--data={data}", f"--out={out}", *_flags(**changed), "--json"]
     return [sys.executable, "-m", "gainakt", *words, "--folds", "0", "1", "--seeds", "42", "7"]
 
 
@@ -58,6 +60,28 @@ def test_killed_half_way_and_started_again_it_ends_with_the_same_summary(tiny_da
     assert summary["summary"]["test_auc"]["mean"] == pytest.approx(mean)
 
 
+@pytest.mark.parametrize("signalled", [signal.SIGTERM, signal.SIGHUP])
+def test_stopped_it_leaves_no_run_training(signalled, tiny_data, tmp_path):
+    process = subprocess.Popen(
+        _command(tiny_data, tmp_path, epochs=1000),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    while process.poll() is None and not list(tmp_path.glob("*/*/state_last.pt")):
+        time.sleep(0.05)
+    process.send_signal(signalled)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    with pytest.raises(ProcessLookupError):  # nothing of its process group is left
+        os.killpg(process.pid, 0)
+    begun = [path for path in tmp_path.glob("*/*") if (path / "config.json").is_file()]
+    assert begun
+    for run in begun:
+        results = run / "results.json"
+        assert not results.is_file() or json.loads(results.read_text())["status"] == "interrupted"
+
+
 def test_rotated_folds_test_once_each_and_are_never_learnt_from(tiny_data):
     from gainakt.data.interactions import load_dataset
     from gainakt.experiment.crossval import _folds
@@ -91,8 +115,7 @@ def test_a_run_that_fails_is_named_with_its_reason(tiny_data, tmp_path, gainakt)
         "crossval",
         f"--data={tiny_data}",
         f"--out={tmp_path}",
-        *FLAGS,
-        "--learning_rate=1e9",
+        *_flags(learning_rate=1e9),
         "--folds=0",
     )
     assert outcome.code == 1
