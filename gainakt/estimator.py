@@ -248,7 +248,9 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         chosen = {there: _plain(getattr(self, here)) for here, there in _CONFIGURED.items()}
         seed = _plain(self.random_state)
-        if not isinstance(seed, int):
+        if isinstance(seed, np.random.Generator):
+            seed = int(seed.integers(2**31 - 1))
+        elif not isinstance(seed, int):
             seed = int(check_random_state(seed).randint(2**31 - 1))
         return load_config("gainsum", chosen | {"seed": seed})
 

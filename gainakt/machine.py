@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -106,6 +107,28 @@ def precision(number_format: str | None, device: torch.device) -> AbstractContex
         return nullcontext()
     formats = {"bf16": torch.bfloat16}
     return torch.autocast(device.type, dtype=formats[number_format])
+
+
+def bf16_slowdown(device: torch.device) -> float | None:
+    """Return how many times longer a product takes in bf16 than in float32, measured in a moment.
+
+    A processor without instructions for bf16 emulates them. None on a GPU, where it is known to
+    pay.
+    """
+    if device.type != "cpu":
+        return None
+    wide = torch.ones(512, 512)
+    return _seconds(wide.bfloat16()) / _seconds(wide)
+
+
+def _seconds(matrix: torch.Tensor) -> float:
+    """The shortest of some products; the first, which sets things up, does not decide."""
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        matrix @ matrix
+        taken.append(time.perf_counter() - began)
+    return min(taken)
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:

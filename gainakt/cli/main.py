@@ -6,13 +6,13 @@ import io
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError
 from rich.console import Console
 
 from gainakt._version import __version__
 from gainakt.cli import data, results, training
-from gainakt.cli.parameters import join_switches
+from gainakt.cli.parameters import exactly, join_switches
 from gainakt.errors import GainaktError
 from gainakt.words import printable
 
@@ -22,6 +22,7 @@ app = App(
     version=__version__,
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(converter=exactly),
 )
 
 # In the order in which help lists them.

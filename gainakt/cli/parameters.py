@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token, convert
 
 from gainakt.config import FILLED_BY_RUN, GROUPS, parameters
 
@@ -26,6 +26,12 @@ def join_switches(words: list[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
+
+
+def exactly(type_: Any, tokens: Sequence[Token]) -> Any:
+    """Convert what was typed; a whole number is written as one, and never rounded to one."""
+    convert(type_, tokens, converter=lambda kind, word: int(word) if kind is int else word)
+    return convert(type_, tokens)
 
 
 def spellings(name: str) -> tuple[str, ...]:
@@ -55,6 +61,8 @@ def with_parameters(verb: Callable[..., int]) -> Callable[..., int]:
                     help=f"{field.description} [default: {_shown(field.default)}]",
                     negative=(),
                     consume_multiple=True,
+                    # a purpose may begin with a dash
+                    allow_leading_hyphen=field.annotation is str,
                     show_default=False,
                 ),
             ],

@@ -17,14 +17,15 @@ def as_table(X: Any, names: tuple[str, str, str]) -> Any:
     """Return X as a table: itself where it has columns, else its two or three columns named.
 
     Args:
-        X: a data frame; or an array (n, 2) of student and skill, or (n, 3) with the answer.
+        X: a data frame; or an array (n, 2) of student and skill, or (n, 3) with the answer, which
+            may be in a frame whose columns are but counted.
         names: of the columns of student, skill and answer.
 
     Raises:
         DataError: it is neither.
     """
     # asked of the class: a lazy frame would set to work
-    if hasattr(type(X), "columns"):
+    if hasattr(type(X), "columns") and (isinstance(X, pl.LazyFrame) or not _unnamed(X)):
         return X
     if hasattr(X, "toarray"):
         raise DataError("X is sparse; students and skills come in a table or a dense array")
@@ -39,6 +40,12 @@ def as_table(X: Any, names: tuple[str, str, str]) -> Any:
         for name, column in zip(names, cells.T, strict=False)
     }
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
+
+
+def _unnamed(X: Any) -> bool:
+    """Return whether a frame's columns are but counted, as pandas does with an array's."""
+    labels = getattr(X, "columns", ())
+    return len(labels) > 0 and all(isinstance(label, int | np.integer) for label in labels)
 
 
 def spell(cell: Any) -> str:

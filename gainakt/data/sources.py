@@ -250,9 +250,10 @@ def as_text(table: pl.DataFrame) -> pl.DataFrame:
     return text.with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(ROW))
 
 
-def shortened(names: Collection[str], most: int = 20) -> str:
+def shortened(names: Collection[object], most: int = 20) -> str:
     """Names for a message, which no file can make as long as it likes."""
-    shown = [name if len(name) <= 40 else f"{name[:39]}…" for name in list(names)[:most]]
+    spelt = map(str, list(names)[:most])
+    shown = [name if len(name) <= 40 else f"{name[:39]}…" for name in spelt]
     return ", ".join(shown) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 

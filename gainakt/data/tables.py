@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from gainakt.data.interactions import Dataset, skill_order
 from gainakt.data.prepare import arrange
 from gainakt.data.readers.generic import checked_rows
 from gainakt.data.rows import CORRECT, ORDER, QUESTION, SKILL, STUDENT, Rows
-from gainakt.data.sources import ROW, as_text, check_columns
+from gainakt.data.sources import ROW, as_text, check_columns, shortened
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import DataError
 
@@ -148,6 +148,7 @@ def read_table(
             (counted from 1), column and value, and what is allowed.
     """
     frame = _frame(table)
+    _refuse_labels(frame.columns, (student, skill, correct, order, question))
     if order is None and ORDER in frame.columns:
         order = ORDER
     names = {STUDENT: student, SKILL: skill, CORRECT: correct, ORDER: order, QUESTION: question}
@@ -184,6 +185,18 @@ def _frame(table: Any) -> nw.DataFrame[Any]:
         ) from None
     except ValueError as error:  # such as two columns of one name
         raise DataError(f"{TABLE} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _refuse_labels(present: Sequence[Any], named: Sequence[Any]) -> None:
+    """Refuse to look for columns by numbers or tuples; others of the table may be called so."""
+    labels = [label for label in present if isinstance(label, str)]
+    if odd := [name for name in named if name is not None and not isinstance(name, str)]:
+        raise DataError(f"{odd[0]!r} names a column of {TABLE}: a name must be text")
+    if present and not labels:
+        raise DataError(
+            f"{TABLE} has columns called {shortened(present)}: names must be text; "
+            "with pandas: table.columns = ['student', 'skill', 'correct']"
+        )
 
 
 def _as_text(frame: nw.DataFrame[Any], columns: Mapping[str, str]) -> pl.DataFrame:

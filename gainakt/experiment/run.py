@@ -28,7 +28,7 @@ from gainakt.experiment.recorder import FolderRecorder, summarise
 from gainakt.experiment.stopping import stop_on_interrupt
 from gainakt.experiment.tracking import check_trackers, trackers
 from gainakt.files import only_one, write_atomically
-from gainakt.machine import cores, prepare_machine
+from gainakt.machine import bf16_slowdown, cores, prepare_machine
 from gainakt.models import KnowledgeTracer
 from gainakt.record import commands, provenance
 from gainakt.record.checklist import Check, run_checks
@@ -334,6 +334,11 @@ def _announce(run: TrainingRun) -> None:
         f"model: {config.experiment.model}, {counted(size, 'parameter')}; device {run.device}, "
         f"{counted(torch.get_num_threads(), 'thread')}; seed {config.runtime.seed}"
     )
+    if config.runtime.use_amp and (slower := bf16_slowdown(run.device) or 0.0) > 1:
+        console.say(
+            f"use_amp: this processor takes {slower:.1f} times longer in bf16 than in float32; "
+            "without use_amp the run would be faster"
+        )
 
 
 def _conclude(

@@ -214,6 +214,33 @@ def test_mistakes_get_a_plain_answer(
     assert sorted(tmp_path.iterdir()) == before, "nothing may be left behind"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--seed", "1.5"],
+        ["train", "--batch_size=8.9"],
+        ["train", "--all", "1", "2.5"],
+        ["crossval", "--folds", "0.5"],
+        ["simulate", "--out", "data", "--students", "30.5"],
+    ],
+    ids=" ".join,
+)
+def test_a_whole_number_is_never_rounded(words: list[str], gainakt: Callable[..., Result]) -> None:
+    code, out, err = gainakt(*words)
+    assert (code, out) == (2, "")
+    assert "into int" in err
+
+
+@pytest.mark.parametrize("given", [["--purpose=-x"], ["--purpose", "-x"]])
+def test_a_purpose_may_begin_with_a_dash(
+    given: list[str], gainakt: Callable[..., Result], tiny_data: Path
+) -> None:
+    code, out, _ = gainakt("train", "--data", str(tiny_data), *TINY, *given, "--no-report")
+    assert code == 0
+    config = json.loads((Path(out.strip()) / "config.json").read_text(encoding="utf-8"))
+    assert config["experiment"]["purpose"] == "-x"
+
+
 def test_no_verb_shows_what_there_is(gainakt: Callable[..., Result]) -> None:
     code, out, _ = gainakt()
     assert code == 0

@@ -66,6 +66,22 @@ def test_other_names_and_other_kinds_of_columns() -> None:
     assert histories(read_table(renamed.to_pandas(), **names | {"correct": "right"})) == expected
 
 
+def test_names_that_are_not_text_are_refused_with_the_way_out() -> None:
+    pandas = pytest.importorskip("pandas")
+    cells = {"student": ["a", "a"], "skill": ["x", "y"], "correct": [0, 1]}
+    plain = pandas.DataFrame(cells)
+    beside = plain.assign(more=1).rename(columns={"more": 0})
+    assert read_table(beside).dataset.skill_ids == ("x", "y"), "other columns may be called so"
+    levels = plain.copy()
+    levels.columns = pandas.MultiIndex.from_product([["answers"], plain.columns])
+    counted = pandas.DataFrame(plain.to_numpy())
+    for table in (levels, counted):
+        with pytest.raises(DataError, match="names must be text; with pandas: table"):
+            read_table(table)
+    with pytest.raises(DataError, match="0 names a column of the table"):
+        read_table(counted, student=0, skill=1, correct=2)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "order",
     [

@@ -421,6 +421,16 @@ def test_a_gpu_that_is_not_there(train_tiny: Train, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("slowdown", "told"), [(2.7, True), (0.3, False)])
+def test_bf16_that_makes_a_processor_slower_is_said(
+    slowdown: float, told: bool, train_tiny: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gainakt.experiment.run.bf16_slowdown", lambda device: slowdown)
+    outcome = train_tiny(epochs=1, use_amp=True)
+    assert outcome.code == 0
+    assert ("this processor takes 2.7 times longer in bf16" in outcome.err) is told
+
+
 def test_a_data_set_that_is_not_there(train_tiny: Train, tmp_path: Path) -> None:
     outcome = train_tiny(data=tmp_path / "nowhere")
     expect_refusal(outcome, tmp_path / "out", f"no prepared data set at {tmp_path / 'nowhere'}")

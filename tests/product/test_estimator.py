@@ -353,6 +353,21 @@ def test_a_fit_is_a_function_of_its_seed(history: tuple[pl.DataFrame, Answers]) 
     drawn = np.random.RandomState(3)
     assert not torch.equal(weights(random_state=drawn), weights(random_state=drawn))
     assert not torch.equal(weights(random_state=None), weights(random_state=None))
+    generator = np.random.default_rng(0)
+    drawn_again = weights(random_state=np.random.default_rng(0))
+    assert torch.equal(weights(random_state=generator), drawn_again)
+    assert not torch.equal(weights(random_state=generator), drawn_again), "it goes on drawing"
+
+
+def test_a_frame_of_pandas_without_names_is_an_array(history: tuple[pl.DataFrame, Answers]) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame, answers = history
+    named = GainSumClassifier(**SMALL).fit(frame, answers)
+    values = frame.select("student", "skill").to_numpy()
+    counted = pandas.DataFrame(values)
+    assert counted.columns.tolist() == [0, 1]
+    again = GainSumClassifier(**SMALL).fit(counted, answers)
+    np.testing.assert_array_equal(again.predict_proba(counted), named.predict_proba(frame))
 
 
 def test_it_keeps_the_best_epoch_and_stops_without_patience(
