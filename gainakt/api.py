@@ -139,7 +139,7 @@ def train(
         )
     if not result.completed:
         # the run has ended in good order, but the caller's next line is not meant to follow
-        raise KeyboardInterrupt(f"go on with: gainakt resume {result.folder.path}")
+        raise KeyboardInterrupt(f"go on with: gainakt resume {result.folder.shell_name}")
     return Run(result.folder.path)
 
 

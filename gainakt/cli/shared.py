@@ -56,7 +56,7 @@ def draw_report(folder: RunFolder, console: RunConsole) -> None:
 
             console.say(f"report: {write_report(folder)}")
         except Exception as error:
-            console.say(f"no report ({error}); once mended: gainakt report {folder.path}")
+            console.say(f"no report ({error}); once mended: gainakt report {folder.shell_name}")
 
 
 def print_result(values: dict[str, Any], as_json: bool, line: object) -> None:

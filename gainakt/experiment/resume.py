@@ -57,7 +57,7 @@ def resume(
             write_readme(folder, config, results, run_checks(folder))
             console.say(f"{folder.readme.name} was missing and is written")
         if not folder.report.is_file():
-            console.say(f"it has no report; to draw it: gainakt report {folder.path.name}")
+            console.say(f"it has no report; to draw it: gainakt report {folder.shell_name}")
         console.say(f"{folder.path.name} is finished; there is nothing to resume")
         return None
     config = recorded_config(folder)
@@ -76,7 +76,7 @@ def resume(
         raise ExperimentError(
             f"{folder.path.name} cannot be resumed: {folder.state.name} is missing, which says "
             "where training stood; to begin anew and leave the checkpoints as they are: "
-            f"gainakt reproduce {folder.path.name}"
+            f"gainakt reproduce {folder.shell_name}"
         )
     else:
         where = "the beginning: it stopped before the first checkpoint"

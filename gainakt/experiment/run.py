@@ -237,7 +237,7 @@ def _record_failure(run: TrainingRun, error: BaseException) -> None:
         results["reason"] = reason
         write_json(folder.results, results)
         if interrupted:
-            console.say(f"interrupted: {reason}; next: gainakt resume {folder.path}")
+            console.say(f"interrupted: {reason}; next: gainakt resume {folder.shell_name}")
         else:
             console.note(f"failed: {reason}")  # the command line prints it
         write_readme(folder, run.config, results, run_checks(folder))
@@ -296,10 +296,10 @@ def _completed(
             "command": command,
             "timestamp": timestamp,
             "train_command": commands.train_command(
-                config, dataset.path.resolve(), folder.path.parent
+                config, commands.from_folder(folder.path, dataset.path.resolve())
             ),
-            "eval_command": commands.evaluate_command(folder.path),
-            "repro_command": commands.reproduce_command(folder.path),
+            "eval_command": commands.EVALUATE,
+            "repro_command": commands.REPRODUCE,
         }
     )
     return config.model_copy(update={"runtime": runtime})
@@ -309,10 +309,11 @@ def _record_provenance(
     folder: RunFolder, config: Config, dataset: Dataset, device: torch.device
 ) -> None:
     folder.write_config(config)
-    folder.write_script(commands.script(config))
+    data = commands.from_folder(folder.path, dataset.path.resolve())
+    folder.write_script(commands.script(config, data))
     write_atomically(folder.seeds, seeds_page(config.seeds.primary, config.seeds.all).encode())
     write_json(folder.environment, provenance.environment(config, device))
-    write_json(folder.data, provenance.data_record(dataset))
+    write_json(folder.data, provenance.data_record(dataset, folder.path))
 
 
 def record_backend(folder: RunFolder, trainer: Trainer) -> None:
@@ -360,7 +361,7 @@ def _conclude(
         console.say(f"{check.mark} {check.title}{': ' + check.reason if check.reason else ''}")
     console.say(f"everything is in {folder.path}")
     if results["status"] == COMPLETED:
-        console.say(f"next: {config.runtime.eval_command}")
-        console.say(f"      {config.runtime.repro_command}")
+        console.say(f"next: gainakt evaluate {folder.shell_name} --split test")
+        console.say(f"      gainakt reproduce {folder.shell_name}")
     else:
-        console.say(f"next: gainakt resume {folder.path}")
+        console.say(f"next: gainakt resume {folder.shell_name}")

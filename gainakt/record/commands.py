@@ -1,7 +1,12 @@
-"""The commands of a run, written out in full and read back."""
+"""The commands of a run, written out in full and read back.
+
+They are meant for a shell in the run's folder and name what lies elsewhere from there, so that they
+hold wherever the folder and its data are moved together.
+"""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from itertools import pairwise, takewhile
@@ -13,10 +18,30 @@ from pydantic import TypeAdapter, ValidationError
 from gainakt.config import FILLED_BY_RUN, RENAMED, Config, flatten, parameters
 from gainakt.errors import ConfigError, ExperimentError
 
+EVALUATE = "gainakt evaluate . --split test"
+REPRODUCE = "gainakt reproduce ."
 
-def train_command(config: Config, data: Path, out: Path) -> str:
-    """Return the training command with every parameter explicit, ready for a shell."""
-    words = ["gainakt", "train", f"--data={data}", f"--out={out}"]
+
+def from_folder(folder: Path, path: Path) -> str:
+    """Return where a path is from a folder; itself, where no way leads there from it."""
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # on another drive
+        return str(path)
+
+
+def train_command(config: Config, data: str) -> str:
+    """Return the training command with every parameter explicit, ready for a shell.
+
+    Args:
+        config: the complete configuration.
+        data: where the data are, from the run's folder.
+    """
+    return f"gainakt train {shlex.quote(f'--data={data}')} --out=.. {_flags(config)}"
+
+
+def _flags(config: Config) -> str:
+    words: list[str] = []
     for name, value in flatten(config).items():
         if name in FILLED_BY_RUN:
             continue
@@ -27,38 +52,47 @@ def train_command(config: Config, data: Path, out: Path) -> str:
     return shlex.join(words)
 
 
-def evaluate_command(folder: Path) -> str:
-    """Return the command that evaluates a run on test students."""
-    return shlex.join(["gainakt", "evaluate", str(folder), "--split", "test"])
+def script(config: Config, data: str) -> str:
+    """Return run.sh: training, evaluation and reproduction; `./run.sh train` runs one of them.
 
-
-def reproduce_command(folder: Path) -> str:
-    """Return the command that repeats a run and compares."""
-    return shlex.join(["gainakt", "reproduce", str(folder)])
-
-
-def script(config: Config) -> str:
-    """Return run.sh: training, evaluation and reproduction; `./run.sh train` runs one of them."""
+    Args:
+        config: the complete configuration.
+        data: where the data are, from the run's folder.
+    """
     runtime = config.runtime
     # on one line: a line break in a value must not end the comment
     typed = " ".join(runtime.command.splitlines())
     return f"""#!/bin/sh
 # {config.experiment.id}
 # As typed: {typed}
-# Usage: ./run.sh [train|evaluate|reproduce]; without an argument, evaluate.
+# Usage: ./run.sh [train|evaluate|reproduce] [--data DIR]; without a step, evaluate.
 set -e
-case "${{1:-evaluate}}" in
+data={shlex.quote(data)}
+case "${{1:---data}}" in
+--data) step=evaluate ;;
+*) step=$1 && shift ;;
+esac
+case "$#:${{1:-}}" in
+0:) ;;
+2:--data) data=$(cd -- "$2" && pwd) && set -- "--data=$data" ;;
+*)
+    echo "cannot take: $*; allowed after the step: --data DIR" >&2
+    exit 2
+    ;;
+esac
+cd -- "$(dirname -- "$0")"
+case "$step" in
 train)
-    {runtime.train_command}
+    gainakt train "--data=$data" --out=.. {_flags(config)}
     ;;
 evaluate)
-    {runtime.eval_command}
+    {runtime.eval_command} "$@"
     ;;
 reproduce)
-    {runtime.repro_command}
+    {runtime.repro_command} "$@"
     ;;
 *)
-    echo "unknown step $1; allowed: train, evaluate, reproduce" >&2
+    echo "unknown step $step; allowed: train, evaluate, reproduce" >&2
     exit 2
     ;;
 esac

@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -106,6 +107,13 @@ class RunFolder:
         raise ExperimentError(
             f"no experiment folder {str(run)!r}; give its path, or the start of its name in {root}/"
         )
+
+    @property
+    def shell_name(self) -> str:
+        """The folder as a word for a shell that stands where this process does."""
+        here = Path.cwd()
+        inside = self.path.is_relative_to(here)
+        return shlex.quote(str(self.path.relative_to(here) if inside else self.path))
 
     def is_completed(self) -> bool:
         """Whether training reached its end; what is not finished counts for nothing in a group."""

@@ -16,6 +16,7 @@ import torch
 from gainakt import _version
 from gainakt.config import Config
 from gainakt.data.interactions import Dataset
+from gainakt.record.commands import from_folder
 
 
 def environment(config: Config, device: torch.device) -> dict[str, Any]:
@@ -132,6 +133,11 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def data_record(dataset: Dataset) -> dict[str, Any]:
-    """Describe the data that the run learnt from, for data.json."""
-    return {"path": str(dataset.path.resolve()), "manifest": dataset.manifest}
+def data_record(dataset: Dataset, run: Path) -> dict[str, Any]:
+    """Describe the data that the run in folder `run` learnt from, for data.json."""
+    path = dataset.path.resolve()
+    return {
+        "path": str(path),
+        "path_from_run": from_folder(run, path),
+        "manifest": dataset.manifest,
+    }

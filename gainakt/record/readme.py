@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from gainakt.config import FILLED_BY_RUN, GROUPS, Config, dump_config
 from gainakt.files import write_atomically
 from gainakt.record.checklist import Check
+from gainakt.record.commands import EVALUATE, REPRODUCE
 from gainakt.record.folder import RunFolder
 
 
@@ -30,6 +31,8 @@ def write_readme(
         dumped=dump_config(config),
         groups=list(GROUPS),
         filled=FILLED_BY_RUN,
+        evaluate=EVALUATE,
+        reproduce=REPRODUCE,
         results=results,
         consistency=results.get("consistency"),
         checks=checks,

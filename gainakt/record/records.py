@@ -28,7 +28,7 @@ def recorded_data(run: RunFolder, elsewhere: Path | None = None) -> Dataset:
         DataError: they are not there any more, or damaged.
         ExperimentError: the folder does not say where they are.
     """
-    where = elsewhere or Path(_data_record(run)["path"])
+    where = elsewhere or _recorded_place(run)
     if elsewhere is None and not where.is_dir():
         raise DataError(
             f"the data of this run are not at {where} any more; say where they are with --data DIR"
@@ -36,12 +36,27 @@ def recorded_data(run: RunFolder, elsewhere: Path | None = None) -> Dataset:
     return load_dataset(where)
 
 
+def _recorded_place(run: RunFolder) -> Path:
+    """Where the data are: as recorded, or on the same way from the run, when both were moved."""
+    record = _data_record(run)
+    there, way = Path(record["path"]), Path(record["path_from_run"])
+    tail = [part for part in way.parts if part != ".."]
+    if there.is_dir() or not tail or tail != list(there.parts[-len(tail) :]):
+        return there
+    moved = run.path / way
+    return moved.resolve() if moved.is_dir() else there
+
+
 def _data_record(run: RunFolder) -> dict[str, str]:
     content = read_json(run.data)
     try:
         sha256 = content["manifest"]["interactions_sha256"]
-        return {"path": str(content["path"]), "sha256": str(sha256)}
-    except (LookupError, TypeError):
+        return {
+            "path": str(content["path"]),
+            "path_from_run": str(content.get("path_from_run", "")),
+            "sha256": str(sha256),
+        }
+    except (LookupError, TypeError, AttributeError):
         raise ExperimentError(f"{run.data} does not hold the data's path and manifest") from None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from gainakt.config import dump_config
 from gainakt.experiment import findings
 from gainakt.objectives.total import TERMS
+from gainakt.record.commands import EVALUATE, REPRODUCE
 from gainakt.record.folder import RunFolder
 from gainakt.report import words
 from gainakt.report.curves import Interval, Line, epoch_curves, intervals, loss_shares
@@ -42,6 +43,8 @@ def write_report(folder: RunFolder, path: Path | None = None, data: Path | None 
     values = {
         "m": m,
         "words": words,
+        "evaluate": EVALUATE,
+        "reproduce": REPRODUCE,
         "controls": findings.TITLES,
         "skills": skills[:SHOWN_SKILL_ROWS],
         "skill_caption": _skill_caption(skills, m.splits),

@@ -239,7 +239,7 @@ DAMAGES: dict[str, tuple[str, Damage, str]] = {
     ),
     "script cut off": (
         SCRIPT,
-        replaced("run.sh", "step $1;", 'step $1; "'),
+        replaced("run.sh", "step $step;", 'step $step; "'),
         "not a whole shell script",
     ),
     "script emptied": (SCRIPT, replaced("run.sh", "gainakt", ""), "holds 0 commands"),

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -138,38 +139,43 @@ def test_config_records_the_commands_and_the_threads_taken(finished_run: Path) -
     runtime = config["runtime"]
     assert runtime["command"].startswith("gainakt train --data=")
     assert runtime["train_command"].startswith("gainakt train --data=")
-    assert runtime["eval_command"] == f"gainakt evaluate {finished_run} --split test"
-    assert runtime["repro_command"] == f"gainakt reproduce {finished_run}"
+    assert runtime["eval_command"] == "gainakt evaluate . --split test"
+    assert runtime["repro_command"] == "gainakt reproduce ."
     assert config["hardware"]["threads"] == 1
     assert config["experiment"]["id"] == finished_run.name
 
 
-def what_the_shell_runs(folder: Path, step: str, tmp_path: Path) -> list[str]:
-    """The words that run.sh hands to `gainakt`, as the shell splits them."""
+def what_the_shell_runs(folder: Path, tmp_path: Path, *words: str | Path) -> list[str]:
+    """The words that run.sh hands to `gainakt`, as the shell splits them; the folder it is in."""
     shim = tmp_path / "bin" / "gainakt"
-    shim.parent.mkdir()
-    shim.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\0" "$word"; done\n')
+    shim.parent.mkdir(exist_ok=True)
+    shim.write_text('#!/bin/sh\nfor word in "$PWD" "$@"; do printf "%s\\0" "$word"; done\n')
     shim.chmod(0o755)
     answer = subprocess.run(
-        [folder / "run.sh", step],
+        [folder / "run.sh", *words],
         env={**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=True,
     )
-    return answer.stdout.split("\0")[:-1]
+    here, *given = answer.stdout.split("\0")[:-1]
+    assert Path(here) == folder.resolve()
+    return given
 
 
 def test_the_train_command_of_run_sh_repeats_the_run(
     run_copy: Path, gainakt: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    words = what_the_shell_runs(run_copy, "train", tmp_path)
+    words = what_the_shell_runs(run_copy, tmp_path, "train")
     spelt = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
     every = {name for group in GROUPS.values() for name in group.model_fields}
     every |= set(model_fields("gainakt2exp"))
     assert spelt == (every - FILLED_BY_RUN) | {"data", "out"}
 
+    assert "--out=.." in words
     words = [f"--out={tmp_path}/again" if w.startswith("--out=") else w for w in words]
+    data = content(run_copy / "data.json")["path"]
+    words = [f"--data={data}" if w.startswith("--data=") else w for w in words]
     assert gainakt(*words, "--quiet").code == 0
     (again,) = (tmp_path / "again").iterdir()
     recorded, repeated = content(run_copy / "config.json"), content(again / "config.json")
@@ -182,19 +188,66 @@ def test_the_train_command_of_run_sh_repeats_the_run(
 
 @pytest.mark.parametrize(
     ("step", "words"),
-    [("evaluate", ["evaluate", "{run}", "--split", "test"]), ("reproduce", ["reproduce", "{run}"])],
+    [("evaluate", ["evaluate", ".", "--split", "test"]), ("reproduce", ["reproduce", "."])],
 )
 def test_run_sh_holds_the_other_commands(
     finished_run: Path, tmp_path: Path, step: str, words: list[str]
 ) -> None:
-    expected = [word.format(run=finished_run) for word in words]
-    assert what_the_shell_runs(finished_run, step, tmp_path) == expected
+    assert what_the_shell_runs(finished_run, tmp_path, step) == words
 
 
-def test_run_sh_refuses_another_step(finished_run: Path) -> None:
-    answer = subprocess.run([finished_run / "run.sh", "tain"], capture_output=True, text=True)
+def test_run_sh_takes_data_that_are_elsewhere(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "the data"
+    data.mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = ("--data", "the data")
+    evaluate = ["evaluate", ".", "--split", "test", f"--data={data}"]
+    assert what_the_shell_runs(finished_run, tmp_path, *given) == evaluate
+    assert what_the_shell_runs(finished_run, tmp_path, "evaluate", *given) == evaluate
+    trained = what_the_shell_runs(finished_run, tmp_path, "train", *given)
+    assert [word for word in trained if word.startswith("--data=")] == [f"--data={data}"]
+
+
+def test_a_run_and_its_data_moved_together_go_on_as_before(
+    train_tiny: Callable[..., Outcome],
+    tiny_data: Path,
+    gainakt: Callable[..., Outcome],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = tmp_path / "here"
+    shutil.copytree(tiny_data, here / "data")
+    assert train_tiny("--quiet", data=here / "data", out=here / "runs", epochs=1).code == 0
+    here.rename(tmp_path / "there")
+    (folder,) = (tmp_path / "there" / "runs").iterdir()
+    monkeypatch.chdir(folder)
+    outcome = gainakt("evaluate", ".", "--split", "test", "--json")
+    assert outcome.code == 0, outcome.err
+    assert gainakt("reproduce", ".", "--quiet").code == 0
+    trained = what_the_shell_runs(folder, tmp_path, "train")
+    assert gainakt(*trained, "--quiet", "--no-report").code == 0
+    for name in ("README.md", "report.html", "config.json", "run.sh"):
+        text = (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else ""
+        typed = content(folder / "config.json")["runtime"]["command"]
+        assert str(here) not in text.replace(json.dumps(typed)[1:-1], "").replace(typed, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["tain"], "unknown step tain; allowed: train, evaluate, reproduce"),
+        (["train", "--seed", "3"], "cannot take: --seed 3; allowed after the step: --data DIR"),
+        (["train", "--data"], "cannot take: --data; allowed after the step: --data DIR"),
+    ],
+)
+def test_run_sh_refuses_what_it_does_not_know(
+    finished_run: Path, words: list[str], told: str
+) -> None:
+    answer = subprocess.run([finished_run / "run.sh", *words], capture_output=True, text=True)
     assert answer.returncode == 2
-    assert "unknown step tain; allowed: train, evaluate, reproduce" in answer.stderr
+    assert told in answer.stderr
 
 
 def test_hostile_words_reach_run_sh_as_plain_text(
@@ -204,9 +257,8 @@ def test_hostile_words_reach_run_sh_as_plain_text(
     result = train_tiny("--quiet", out=tmp_path / "ex periments", epochs=1, purpose=purpose)
     assert result.code == 0, result.err
     (folder,) = (tmp_path / "ex periments").iterdir()
-    words = what_the_shell_runs(folder, "train", tmp_path)
+    words = what_the_shell_runs(folder, tmp_path, "train")
     assert f"--purpose={purpose}" in words
-    assert f"--out={folder.parent}" in words
     assert not list(Path.cwd().glob("owned"))
     script = (folder / "run.sh").read_text(encoding="utf-8")
     assert read_script(script)["purpose"] == purpose
@@ -331,6 +383,7 @@ def test_data_record_holds_place_and_manifest(finished_run: Path, tiny_data: Pat
     record = content(finished_run / "data.json")
     assert record == {
         "path": str(tiny_data.resolve()),
+        "path_from_run": os.path.relpath(tiny_data, finished_run),
         "manifest": content(tiny_data / "manifest.json"),
     }
 
