@@ -29,6 +29,10 @@ def prepare(
         Literal["pykt", "hash"],
         Parameter(help="How to split students where the source has no folds."),
     ] = "pykt",
+    pseudonyms: Annotated[
+        Path | None,
+        Parameter(help="Table that gives students other names; made, or gone on with."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
     **options: Annotated[str, Parameter(help="What the reader takes besides; see --list.")],
@@ -56,7 +60,9 @@ def prepare(
             raise GainaktError(f"prepare needs {label}; see gainakt prepare --help")
     assert reader is not None and source is not None and out is not None
     given = {option.replace("-", "_"): value for option, value in options.items()}
-    dataset = prepare_data(reader, source, out, name=name, split=split, **given)
+    dataset = prepare_data(
+        reader, source, out, name=name, split=split, pseudonyms=pseudonyms, **given
+    )
     return _say_dataset(dataset.path, dataset.manifest, quiet, as_json)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from gainakt.data.interactions import COLUMN_TYPES, Dataset
+from gainakt.data.pseudonyms import pseudonyms as give_pseudonyms
 from gainakt.data.readers import READERS
 from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP
 from gainakt.data.sources import FILE, KEY, Filter, Note, Reader
@@ -48,12 +49,14 @@ def prepare(
     *,
     name: str | None = None,
     split: str = "pykt",
+    pseudonyms: Path | None = None,
     **options: Any,
 ) -> Dataset:
     """Read ``source`` with a reader of the registry and write it as a prepared data set at ``out``.
 
     ``name`` is the data set's, by default the source's own; ``split`` is a key of `SPLITS`, for
-    sources without folds of their own; ``options`` are the reader's. Rows are
+    sources without folds of their own; ``pseudonyms`` is a table that gives students other names
+    (see `gainakt.data.pseudonyms`); ``options`` are the reader's. Rows are
     never dropped silently: each filter is counted in the manifest. Raises DataError for anything
     wrong with the source, the options or the target; then ``out`` does not come to be.
     """
@@ -63,6 +66,8 @@ def prepare(
     if split not in SPLITS:
         raise DataError(f"split = {split!r}; allowed are {', '.join(SPLITS)}")
     refuse_existing(out)
+    if pseudonyms is not None and pseudonyms.resolve().is_relative_to(out.resolve()):
+        raise DataError(f"{pseudonyms} would lie in {out}: the table must not go where data go")
     if not source.exists():
         raise DataError(f"no such file or folder: {source}; {reader} takes {chosen.source}")
     try:
@@ -73,6 +78,11 @@ def prepare(
     except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{source} cannot be read by {reader}: {reason}") from None
+    notes = [*reading.notes, *notes_on(rows)]
+    if pseudonyms is not None:
+        rows = _renamed(rows, pseudonyms)
+        count = rows.get_column(STUDENT).n_unique()
+        notes.append(Note("pseudonyms", "students have pseudonyms for ids", count))
     table = rows.select(column for column in COLUMN_TYPES if column in rows.columns)
     return write_dataset(
         out,
@@ -82,7 +92,7 @@ def prepare(
         split_method=method,
         sources=reading.sources,
         filters=[asdict(entry) for entry in (*reading.filters, short)],
-        notes=[asdict(note) for note in (*reading.notes, *notes_on(rows)) if note.count],
+        notes=[asdict(note) for note in notes if note.count],
         options=given,
     )
 
@@ -160,6 +170,12 @@ def _split(rows: pl.DataFrame, split: str) -> tuple[pl.DataFrame, str]:
     method, assign = SPLITS[split]
     folds = np.repeat(assign(runs.get_column("value").to_list()), runs.get_column("len").to_numpy())
     return rows.with_columns(pl.Series(FOLD, folds)), method
+
+
+def _renamed(rows: pl.DataFrame, table: Path) -> pl.DataFrame:
+    students = rows.get_column(STUDENT).unique(maintain_order=True).to_list()
+    names = give_pseudonyms(students, table)
+    return rows.with_columns(pl.col(STUDENT).replace_strict(students, names))
 
 
 def notes_on(rows: pl.DataFrame) -> list[Note]:

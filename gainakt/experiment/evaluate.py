@@ -12,12 +12,15 @@ import pyarrow.parquet as pq
 
 from gainakt.config import Data
 from gainakt.data.interactions import Dataset
+from gainakt.errors import GainaktError
 from gainakt.evaluation.predictor import Predictor
 from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.opening import OpenRun, open_run
 from gainakt.files import file_hash, only_one, replacing
 from gainakt.record.folder import RunFolder, write_json
+from gainakt.record.records import recorded_data
+from gainakt.words import counted
 
 
 def evaluate(
@@ -37,12 +40,40 @@ def evaluate(
 
 def _evaluate(folder: RunFolder, split: str, console: RunConsole, run: OpenRun) -> dict[str, Any]:
     name = run.name_of(split)
-    more = {"epoch": run.checkpoint.epoch, "same_data_as_training": run.same_data}
     folds = run.checkpoint.config.data
+    more = {
+        "epoch": run.checkpoint.epoch,
+        "same_data_as_training": run.same_data,
+        **_overlap(folder, run, split, console),
+    }
     metrics = score_split(folder, run.predictor, run.stored, split, folds, name, more)
     console.say(f"metrics: {folder.evaluation(name)}")
     console.say(f"predictions: {folder.predictions(name)}")
     return metrics
+
+
+def _overlap(
+    folder: RunFolder, run: OpenRun, split: str, console: RunConsole
+) -> dict[str, int | None]:
+    """Count the students to predict whose ids are those of students that the model learnt from."""
+    if run.same_data:  # a student is in one fold alone
+        return {"students_learnt_from": 0}
+    folds = run.checkpoint.config.data
+    ours = run.stored.students(split, folds.fold, folds.test_fold)
+    try:
+        learnt = recorded_data(folder)
+    except GainaktError as error:
+        console.say(f"whether the model learnt from some of these students is not known: {error}")
+        return {"students_learnt_from": None}
+    training = learnt.students("train", folds.fold, folds.test_fold)
+    known = {learnt.student_ids[student] for student in training}
+    both = sum(run.stored.student_ids[student] in known for student in ours)
+    if both:
+        console.say(
+            f"warning: {both:,} of {counted(len(ours), f'{split} student')} have ids of students "
+            "that the model learnt from; the figures say nothing of new students"
+        )
+    return {"students_learnt_from": both}
 
 
 def score_split(

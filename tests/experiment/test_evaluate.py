@@ -180,18 +180,36 @@ def test_data_that_are_gone_are_asked_for(
 
 
 def test_other_data_of_the_same_skills_are_evaluated_and_marked(
-    run_copy: Path, gainakt: Callable[..., Outcome], tmp_path: Path
+    run_copy: Path, gainakt: Callable[..., Outcome], tiny_data: Path, tmp_path: Path
 ) -> None:
     data = simulate(tmp_path / "other", students=40, skills=4, seed=7, name="others")
     assert gainakt("evaluate", run_copy).code == 0
     own = (run_copy / "evaluation_test.json").read_bytes()
     outcome = gainakt("evaluate", run_copy, "--data", data.path, "--json")
     assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["same_data_as_training"] is False
+    metrics = json.loads(outcome.out)
+    assert metrics["same_data_as_training"] is False
+    learnt = load_dataset(tiny_data)
+    names = {learnt.student_ids[s] for s in learnt.students("train", 0, -1)}
+    tested = [data.student_ids[s] for s in data.students("test", 0, -1)]
+    both = sum(student in names for student in tested)
+    assert metrics["students_learnt_from"] == both > 0
+    assert f"warning: {both} of {len(tested)} test students have ids of students" in outcome.err
     assert (run_copy / "evaluation_test.json").read_bytes() == own, "the run's own figures stay"
     found = predictions(run_copy, "test_on_others")
     rows = list(zip(*(found[name] for name in COLUMNS[:4]), strict=True))
     assert rows == answers_but_the_first(data, "test")
+
+
+def test_whether_the_model_learnt_from_them_is_not_known_without_its_data(
+    run_copy: Path, gainakt: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    data = simulate(tmp_path / "other", students=40, skills=4, seed=7, name="others")
+    moved_to(run_copy, tmp_path / "gone")
+    outcome = gainakt("evaluate", run_copy, "--data", data.path, "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["students_learnt_from"] is None
+    assert "is not known: the data of this run are not at" in outcome.err
 
 
 def test_a_skill_the_model_never_saw_is_named(
