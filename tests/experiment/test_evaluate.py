@@ -182,7 +182,7 @@ def test_data_that_are_gone_are_asked_for(
 def test_other_data_of_the_same_skills_are_evaluated_and_marked(
     run_copy: Path, gainakt: Callable[..., Outcome], tiny_data: Path, tmp_path: Path
 ) -> None:
-    data = simulate(tmp_path / "other", students=40, skills=4, seed=7, name="others")
+    data = simulate(tmp_path / "other", students=90, skills=4, seed=7, name="others")
     assert gainakt("evaluate", run_copy).code == 0
     own = (run_copy / "evaluation_test.json").read_bytes()
     outcome = gainakt("evaluate", run_copy, "--data", data.path, "--json")
