@@ -18,6 +18,7 @@ from gainakt.machine import machine_on_loan
 from gainakt.record.checklist import Check, run_checks
 from gainakt.record.folder import RunFolder, read_json
 from gainakt.record.records import recorded_config
+from gainakt.report.ending import draw_report
 from gainakt.tracer import Tracer, load
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def train(
     data: str | Path | Dataset | None = None,
     *,
     out: str | Path = OUT,
+    report: bool = True,
     quiet: bool = False,
     **overrides: Any,
 ) -> Run:
@@ -117,6 +119,7 @@ def train(
         data: a folder that `gainakt prepare` or `gainakt simulate` made, or the data set loaded
             from it; None for simulated students.
         out: where experiment folders are made.
+        report: draw report.html at the end.
         quiet: print no progress.
         overrides: parameters by name, on top of `config`: `epochs=2`.
 
@@ -137,6 +140,8 @@ def train(
             now=datetime.now(UTC),
             console=console,
         )
+        if result.completed and report:
+            draw_report(result.folder, console)
     if not result.completed:
         # the run has ended in good order, but the caller's next line is not meant to follow
         raise KeyboardInterrupt(f"go on with: gainakt resume {result.folder.shell_name}")

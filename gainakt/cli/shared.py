@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from gainakt.errors import GainaktError
-
 if TYPE_CHECKING:
-    from gainakt.experiment.console import RunConsole
     from gainakt.record.folder import RunFolder
 
 
@@ -46,17 +42,6 @@ Tolerance = Annotated[
         help="Largest difference that counts as equal (1e-4), for all metrics or METRIC=NUMBER.",
     ),
 ]
-
-
-def draw_report(folder: RunFolder, console: RunConsole) -> None:
-    """Draw a finished run; whatever goes wrong with a picture, the run is whole and stays so."""
-    with suppress(GainaktError):  # of the log, when the disk is full
-        try:
-            from gainakt.report.page import write_report
-
-            console.say(f"report: {write_report(folder)}")
-        except Exception as error:
-            console.say(f"no report ({error}); once mended: gainakt report {folder.shell_name}")
 
 
 def print_result(values: dict[str, Any], as_json: bool, line: object) -> None:

@@ -17,7 +17,6 @@ from gainakt.cli.shared import (
     Quiet,
     Run,
     Tolerance,
-    draw_report,
     find,
     print_result,
     typed,
@@ -47,6 +46,7 @@ def train(
     settings = load_config(config, overrides)
     from gainakt.experiment.console import RunConsole
     from gainakt.experiment.run import train as train_run
+    from gainakt.report.ending import draw_report
 
     with RunConsole(quiet) as console:
         result = train_run(
@@ -77,6 +77,7 @@ def resume(
     """
     from gainakt.experiment.console import RunConsole
     from gainakt.experiment.resume import resume as resume_run
+    from gainakt.report.ending import draw_report
 
     folder = find(run)
     with RunConsole(quiet) as console:

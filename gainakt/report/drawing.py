@@ -1,12 +1,10 @@
-"""How figures look and what they become: one theme, SVG for a page, PNG for a file."""
+"""How figures look: one theme, and what becomes of a picture on a page."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 from xml.etree import ElementTree
-
-import vl_convert
 
 # altair's own types do not follow its method chains
 Figure = Any
@@ -34,7 +32,6 @@ DASHES = ([1, 0], [6, 3], [2, 2])
 
 # A figure of this width keeps its letters readable on a phone.
 WIDTH, HEIGHT = 300, 190
-PNG_SCALE = 2.5
 
 _TEXT = {"labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 11, "titleFontSize": 11}
 THEME: dict[str, Any] = {
@@ -84,26 +81,21 @@ _COLOURED = ("fill", "stroke")
 _PLACES = {"d", "transform", "x", "y", "x2", "y2", "width", "height"}
 
 
-def as_svg(figure: Figure) -> str:
-    """Draw a figure in the light scheme, as a file of its own.
+def specification(figure: Figure) -> dict[str, Any]:
+    """Return what to draw, with the theme.
 
     What each mark says to a pointer is its `description`.
     """
     # our own figures need no validation, which takes as long as drawing them
-    specification = figure.to_dict(validate=False)
-    return str(vl_convert.vegalite_to_svg(specification | {"config": THEME}))
-
-
-def as_png(svg: str) -> bytes:
-    """Return the picture that `as_svg` drew as PNG."""
-    return bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
+    content: dict[str, Any] = figure.to_dict(validate=False)
+    return content | {"config": THEME}
 
 
 def for_page(svg: str, label: str) -> str:
-    """Return what `as_svg` drew for a page: its style sheet has the colours, and marks have tips.
+    """Return a picture for a page: its style sheet has the colours, and marks have tips.
 
     Args:
-        svg: drawn by `as_svg`.
+        svg: of a picture in the light scheme.
         label: what the picture shows, for those who cannot see it.
     """
     ElementTree.register_namespace("", _SVG)
@@ -128,7 +120,7 @@ def for_page(svg: str, label: str) -> str:
 
 
 def natural_width(svg: str) -> int:
-    """Return the width in pixels of what `as_svg` drew."""
+    """Return the width in pixels of a picture."""
     found = re.search(r'viewBox="0 0 ([\d.]+) ', svg)
     assert found is not None
     return round(float(found[1]))

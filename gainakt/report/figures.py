@@ -9,7 +9,8 @@ import altair as alt
 
 from gainakt.errors import GainaktError
 from gainakt.evaluation.explanation import ExplainedPrediction
-from gainakt.report.drawing import BLUE, GREY, GRID, INK, VERMILLION, Figure, as_png, as_svg
+from gainakt.report.drawing import BLUE, GREY, GRID, INK, VERMILLION, Figure, specification
+from gainakt.report.pictures import NotDrawn, draw
 
 FORMATS = (".png", ".svg")
 WIDEST = 1000
@@ -23,14 +24,17 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG, by the ending of the path.
 
     Raises:
-        GainaktError: another ending, or a place that cannot be written.
+        GainaktError: another ending, a figure that cannot be drawn, or a place that cannot be
+            written.
     """
     ending = path.suffix.lower()
     if ending not in FORMATS:
         raise GainaktError(f"{path}: a picture must end in {' or '.join(FORMATS)}")
-    svg = as_svg(figure)
+    (picture,) = draw([specification(figure)])
+    if isinstance(picture, NotDrawn):
+        raise GainaktError(f"{path} could not be drawn: {picture.reason}")
     try:
-        path.write_bytes(as_png(svg) if ending == ".png" else svg.encode())
+        path.write_bytes(picture.png if ending == ".png" else picture.svg.encode())
     except OSError as error:
         raise GainaktError(f"cannot write {path}: {error.strerror or error}") from None
 

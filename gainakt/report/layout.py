@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from gainakt.errors import ExperimentError
 from gainakt.files import write_atomically
 from gainakt.record.folder import figures_beside
 from gainakt.report import words
-from gainakt.report.drawing import Figure, as_png, as_svg, for_page, natural_width
+from gainakt.report.drawing import Figure, for_page, natural_width, specification
+from gainakt.report.pictures import NotDrawn, Picture, draw
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Table:
 class Panel:
     """A figure with its title, a caption that says what to see, and its numbers.
 
-    wide: keeps its size and scrolls where the page is narrower.
+    wide: keeps its size and scrolls where the page is narrower. drawn: the picture, once it is.
     """
 
     name: str
@@ -56,21 +57,19 @@ class Panel:
     figure: Figure
     rows: Sequence[Mapping[str, Any]]
     wide: bool = False
-
-    @cached_property
-    def svg(self) -> str:
-        """The picture in the light scheme."""
-        return as_svg(self.figure)
+    drawn: Picture | None = None
 
     @cached_property
     def picture(self) -> Markup:
         """The picture for the page; its markup is our own, what data say in it is escaped."""
-        return Markup(for_page(self.svg, f"{self.title}. {self.caption}"))
+        assert self.drawn is not None
+        return Markup(for_page(self.drawn.svg, f"{self.title}. {self.caption}"))
 
     @property
     def width(self) -> int:
         """Its natural width in pixels."""
-        return natural_width(self.svg)
+        assert self.drawn is not None
+        return natural_width(self.drawn.svg)
 
     @property
     def table(self) -> Table:
@@ -108,6 +107,7 @@ def write_page(
     Raises:
         ExperimentError: the place cannot be written.
     """
+    sections = _drawn(sections)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -129,8 +129,25 @@ def write_page(
     except OSError as error:
         raise ExperimentError(f"cannot make {folder}: {error.strerror or error}") from None
     for panel in panels:
-        write_atomically(folder / f"{panel.name}.png", as_png(panel.svg))
+        assert panel.drawn is not None
+        write_atomically(folder / f"{panel.name}.png", panel.drawn.png)
     for table in [*(panel.table for panel in panels), *tables]:
         write_atomically(folder / f"{table.name}.csv", table.csv.encode())
     write_atomically(path, html.encode())
     return path
+
+
+def _drawn(sections: Sequence[Section]) -> list[Section]:
+    """Draw every panel; one that cannot be drawn leaves, and a note says why."""
+    figures = [specification(panel.figure) for section in sections for panel in section.panels]
+    pictures = iter(draw(figures))
+    done = []
+    for section in sections:
+        panels, notes = [], [section.note] if section.note else []
+        for panel, picture in zip(section.panels, pictures, strict=False):
+            if isinstance(picture, NotDrawn):
+                notes.append(f"{panel.title}: this figure could not be drawn ({picture.reason}).")
+            else:
+                panels.append(replace(panel, drawn=picture))
+        done.append(replace(section, panels=panels, note=" ".join(notes)))
+    return done

@@ -26,7 +26,7 @@ from gainakt.experiment.console import RunConsole
 from gainakt.record import commands
 from tests.conftest import TINY, Outcome
 
-SMALL: dict[str, Any] = {**TINY, "epochs": 1}
+SMALL: dict[str, Any] = {**TINY, "epochs": 1, "report": False}
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,19 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> gainakt.Ru
         patch.setattr("gainakt.record.provenance.git_state", lambda package: git)
         out = tmp_path_factory.mktemp("api") / "out"
         return gainakt.train(
-            None, tiny_data, out=out, quiet=True, **{**SMALL, "epochs": 2}, purpose="it's <b>"
+            None,
+            tiny_data,
+            out=out,
+            quiet=True,
+            **{**SMALL, "epochs": 2, "report": True},
+            purpose="it's <b>",
         )
 
 
 def test_a_run_from_python_passes_the_ten_checks(run: gainakt.Run) -> None:
     assert [check.reason for check in run.checks if not check.passed] == []
     assert len(run.checks) == 10
+    assert (run.path / "report.html").is_file()
 
 
 def test_it_learns_what_the_command_line_learns(
@@ -178,8 +184,9 @@ def test_a_loaded_data_set_stands_for_its_folder(
     tiny_data: Path, tmp_path: Path, run: gainakt.Run
 ) -> None:
     dataset = load_dataset(tiny_data)
-    settings = {**SMALL, "epochs": 2}
-    again = gainakt.train(load_config(None, settings), dataset, out=tmp_path, quiet=True)
+    settings: dict[str, Any] = {**TINY, "epochs": 2}
+    config = load_config(None, settings)
+    again = gainakt.train(config, dataset, out=tmp_path, report=False, quiet=True)
     assert again.metrics.equals(run.metrics)
     for name, values in dataset.rows.present().items():
         rows = dataset.rows.replace(**{name: values[::-1].copy()})

@@ -29,10 +29,11 @@ STREAM = (
     ("evaluation",),
     ("training",),
     ("experiment",),
+    ("report",),
     ("session",),
     ("tracer",),
     ("api", "estimator"),
-    ("report", "serve", "cluster"),
+    ("serve", "cluster"),
     ("cli",),
     ("__main__",),
 )
