@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from gainakt.config import FILLED_BY_RUN, Config, load_config, overridden
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.errors import ConfigError, DataError, GainaktError
-from gainakt.experiment.compare import headline_figures
 from gainakt.experiment.console import RunConsole
+from gainakt.experiment.groups import headline_figures
 from gainakt.experiment.run import train as train_run
 from gainakt.html import html_table
 from gainakt.machine import machine_on_loan

@@ -163,18 +163,19 @@ def compare(
     when they are different. For example: `gainakt compare RUN_A RUN_B --tolerance val_auc=1e-3`.
     """
     from gainakt.experiment import compare as comparing
+    from gainakt.experiment import groups as grouping
 
     if len(runs) < 2:
         raise GainaktError(f"compare needs at least two runs, {len(runs)} given")
-    groups = [comparing.find_group(find(run)) for run in runs]
-    result: comparing.Comparison | comparing.GroupComparison
-    if len(groups) == 2 and all(group.single for group in groups):
+    found = [grouping.find_group(find(run)) for run in runs]
+    result: comparing.Comparison | grouping.GroupComparison
+    if len(found) == 2 and all(group.single for group in found):
         result = comparing.compare_two(
-            groups[0].runs[0], groups[1].runs[0], comparing.parse_tolerances(tolerance or ())
+            found[0].runs[0], found[1].runs[0], comparing.parse_tolerances(tolerance or ())
         )
         different = result.verdict is comparing.Verdict.DIFFERENT
     else:
-        result = comparing.compare_groups(groups)
+        result = grouping.compare_groups(found)
         different = False
     if as_json:
         print(json.dumps(result.as_dict()))

@@ -1,4 +1,4 @@
-"""Comparing runs: metric by metric for two, with means and intervals for groups."""
+"""Two runs compared, metric by metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from gainakt.config import FILLED_BY_RUN, flatten
 from gainakt.errors import ExperimentError
-from gainakt.evaluation.significance import Difference, Summary, paired_bootstrap, summarise_runs
+from gainakt.evaluation.significance import Scored
 from gainakt.record.checkpoint import load_checkpoint
 from gainakt.record.folder import RunFolder, read_json
 from gainakt.record.records import recorded_config
@@ -224,8 +224,16 @@ def _largest_prediction_difference(a: RunFolder, b: RunFolder, split: str) -> fl
     paths = [run.current_predictions(split) for run in (a, b)]
     if None in paths:
         return None
-    (keys_a, p_a), (keys_b, p_b) = (_read_predictions(path) for path in paths if path)
-    return float(np.abs(p_a - p_b).max()) if _same_answers(keys_a, keys_b) else None
+    of_a, of_b = (read_predictions(path) for path in paths if path)
+    if of_a.answers != of_b.answers:
+        return None
+    return float(np.abs(of_a.probability - of_b.probability).max())
+
+
+def read_predictions(path: Path) -> Scored:
+    """Return what a run predicted, from its table of predictions."""
+    table = pq.read_table(path, columns=list(Scored.COLUMNS))
+    return Scored.of({name: table[name].to_numpy() for name in table.column_names})
 
 
 def _largest_weight_difference(a: Path, b: Path) -> float | None:
@@ -270,138 +278,6 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[A
     packages = {**a["packages"], **b["packages"]}
     found |= {f"package {p}": (a["packages"].get(p), b["packages"].get(p)) for p in packages}
     return {name: pair for name, pair in found.items() if pair[0] != pair[1]}
-
-
-@dataclass(frozen=True)
-class GroupedRuns:
-    """Runs that belong together: the folds and seeds of one experiment, or a single run."""
-
-    name: str
-    runs: list[RunFolder]
-    single: bool = False
-
-
-def find_group(path: RunFolder) -> GroupedRuns:
-    """Return the runs at a path: the run itself, or the finished runs in a parent folder.
-
-    Raises:
-        ExperimentError: there are none.
-    """
-    if path.config.is_file():
-        return GroupedRuns(path.path.name, [path], single=True)
-    inside = sorted(p.parent for p in path.path.glob("*/config.json"))
-    runs = [run for run in map(RunFolder, inside) if run.is_completed()]
-    if not runs:
-        raise ExperimentError(f"{path.path}: neither an experiment folder nor a folder of them")
-    return GroupedRuns(path.path.name, runs)
-
-
-@dataclass(frozen=True)
-class GroupComparison:
-    """Several groups of runs: a summary of each metric, and each group against the first."""
-
-    summaries: list[tuple[str, str, Summary]]
-    against_first: list[tuple[str, Difference]]
-
-    def table(self) -> list[dict[str, Any]]:
-        """Return one row a group and metric, for CSV and Markdown."""
-        return [
-            {"group": name, "metric": metric, **asdict(summary)}
-            for name, metric, summary in self.summaries
-        ]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, for JSON."""
-        return {
-            "summaries": self.table(),
-            "test_auc_against_first": [
-                {"group": name, **asdict(d)} for name, d in self.against_first
-            ],
-        }
-
-    def text(self) -> str:
-        """Return the comparison for people."""
-        lines = []
-        for name, metric, s in self.summaries:
-            spread = "" if s.std is None else f" ± {s.std:.5f}  95% [{s.low:.5f}, {s.high:.5f}]"
-            lines.append(f"{name}  {metric}  n = {s.n}  {s.mean:.5f}{spread}")
-        for name, d in self.against_first:
-            lines.append(
-                f"test AUC of {name} minus the first: {d.difference:+.5f}  "
-                f"95% [{d.low:+.5f}, {d.high:+.5f}]  p = {d.p:.4f}  "
-                f"(paired bootstrap over {d.students:,} students)"
-            )
-        return "\n".join(lines)
-
-
-_GROUP_METRICS = ("val_auc", "val_accuracy", "test_auc", "test_accuracy")
-
-
-def compare_groups(groups: Sequence[GroupedRuns], samples: int = 1000) -> GroupComparison:
-    """Summarise groups of runs, and compare test predictions with the first group's.
-
-    Groups are compared where every run of both has evaluated the same test answers
-    (`gainakt evaluate RUN --split test`).
-    """
-    summaries = []
-    for group in groups:
-        figures = [headline_figures(run) for run in group.runs]
-        for metric in _GROUP_METRICS:
-            values = [value for f in figures if (value := f.get(metric)) is not None]
-            if values:
-                summaries.append((group.name, metric, summarise_runs(values)))
-    predictions = [_test_predictions(group) for group in groups]
-    first = predictions[0]
-    against = []
-    for group, other in zip(groups[1:], predictions[1:], strict=True):
-        if first is not None and other is not None and _same_answers(first[0], other[0]):
-            keys, scores = other
-            against.append(
-                (
-                    group.name,
-                    paired_bootstrap(keys["student"], keys["answer"], scores, first[1], samples),
-                )
-            )
-    return GroupComparison(summaries, against)
-
-
-def headline_figures(run: RunFolder) -> dict[str, float | None]:
-    """Return a run's figures to summarise: of its best epoch, and on test students if evaluated."""
-    best = read_json(run.results)["best"] or {}
-    figures = {"val_auc": best.get("val_auc"), "val_accuracy": best.get("val_accuracy")}
-    test = run.current(run.evaluation("test"))
-    if test is not None:
-        figures |= {"test_auc": test["auc"], "test_accuracy": test["accuracy"]}
-    return figures
-
-
-Keys = dict[str, np.ndarray]
-
-
-def _test_predictions(group: GroupedRuns) -> tuple[Keys, list[np.ndarray]] | None:
-    """The answers of the test students and each run's predictions, None if not all evaluated."""
-    keys: Keys | None = None
-    scores = []
-    for run in group.runs:
-        path = run.current_predictions("test")
-        if path is None:
-            return None
-        mine, probability = _read_predictions(path)
-        if keys is not None and not _same_answers(keys, mine):
-            return None
-        keys = mine
-        scores.append(probability)
-    return None if keys is None else (keys, scores)
-
-
-def _read_predictions(path: Path) -> tuple[Keys, np.ndarray]:
-    table = pq.read_table(path, columns=["student", "position", "answer", "probability"])
-    keys = {n: table[n].to_numpy() for n in ("student", "position", "answer")}
-    return keys, table["probability"].to_numpy()
-
-
-def _same_answers(a: Keys, b: Keys) -> bool:
-    return all(len(a[n]) == len(b[n]) and bool((a[n] == b[n]).all()) for n in a)
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -17,16 +17,19 @@ from gainakt.config import Config, config_hash, dump_config
 from gainakt.data.interactions import TEST_FOLD, Dataset, load_dataset
 from gainakt.errors import ConfigError, ExperimentError
 from gainakt.evaluation.significance import Summary, summarise_runs
-from gainakt.experiment.compare import as_csv, as_markdown, headline_figures
+from gainakt.experiment.compare import as_csv, as_markdown
 from gainakt.experiment.console import RunConsole
+from gainakt.experiment.groups import headline_figures, scored_by
 from gainakt.experiment.stopping import stop_on_interrupt
 from gainakt.files import write_atomically
 from gainakt.machine import cores
 from gainakt.record.folder import COMPLETED, RunFolder, read_json, write_json
+from gainakt.words import counted
 
 _POLL_SECONDS = 0.2
 _COMMON = "config.common.json"
 METRICS = ("val_auc", "val_accuracy", "test_auc", "test_accuracy")
+SPLIT_NAMES = {"val": "valid", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class CrossValidation:
     def text(self) -> str:
         """Return the summary for people, the figure to quote last."""
         lines = [f"fold {row['fold']}  seed {row['seed']}  {_figures(row)}" for row in self.rows]
-        lines += [f"{name}: {_spell(summary)}" for name, summary in self.summaries.items()]
+        lines += [f"{name}: {summary.text()}" for name, summary in self.summaries.items()]
         lines.append(f"figure to quote: {self.headline()}")
         return "\n".join(lines)
 
@@ -71,13 +74,10 @@ class CrossValidation:
         name = "test_auc" if "test_auc" in self.summaries else "val_auc"
         folds = len({row["fold"] for row in self.rows})
         seeds = len({row["seed"] for row in self.rows})
-        return f"{name} over {folds} folds and {seeds} seeds: {_spell(self.summaries[name])}"
-
-
-def _spell(s: Summary) -> str:
-    if s.std is None:
-        return f"{s.mean:.5f} (one run)"
-    return f"{s.mean:.5f} ± {s.std:.5f} (n = {s.n}, 95% [{s.low:.5f}, {s.high:.5f}])"
+        return (
+            f"{name} over {counted(folds, 'fold')} and {counted(seeds, 'seed')}: "
+            f"{self.summaries[name].text()}"
+        )
 
 
 def cross_validate(
@@ -331,8 +331,10 @@ def summarise_experiment(experiment: _Experiment, cells: Sequence[Cell]) -> Cros
                 "run": run.path.name,
             }
         )
+    runs = [run for cell in cells if (run := experiment.run_of(cell)) is not None]
+    tested = {f"{name}_auc": scored_by(runs, split) for name, split in SPLIT_NAMES.items()}
     summaries = {
-        name: summarise_runs([row[name] for row in rows])
+        name: summarise_runs([row[name] for row in rows], tested.get(name, ()))
         for name in METRICS
         if all(row.get(name) is not None for row in rows)
     }

@@ -12,8 +12,16 @@ import numpy as np
 
 from gainakt.errors import ExperimentError
 from gainakt.evaluation.calibration import Calibration
-from gainakt.evaluation.significance import Difference, Summary, paired_bootstrap, summarise_runs
-from gainakt.experiment.compare import differing_settings, find_group
+from gainakt.evaluation.significance import (
+    Difference,
+    Scored,
+    Summary,
+    paired_over_parts,
+    parts_in_common,
+    summarise_runs,
+)
+from gainakt.experiment.compare import differing_settings
+from gainakt.experiment.groups import find_group
 from gainakt.record.folder import COMPARISON_PAGE, RunFolder
 from gainakt.report import words
 from gainakt.report.curves import Line, epoch_curves
@@ -27,6 +35,8 @@ MOST_SERIES = len(SERIES) * len(DASHES)
 # A group of more runs than this is drawn in one colour.
 MOST_APART = 8
 SAMPLES = 1000
+# The AUC of which split has which name.
+SPLITS = {"val_auc": "valid", "test_auc": "test"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +80,7 @@ def write_comparison(folders: Sequence[RunFolder], path: Path | None = None) -> 
         "rows": rows,
         "columns": _columns(rows),
         "settings": settings,
-        "summaries": _summaries([None] if together else series, rows),
+        "summaries": _summaries([None] if together else series, series, rows),
         "differences": [] if together else _differences(series, split),
         "split": split,
         "failed": [run for run in runs if not all(check.passed for check in run.checks)],
@@ -153,16 +163,21 @@ def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def _summaries(
-    groups: Sequence[Series | None], rows: Sequence[dict[str, Any]]
+    groups: Sequence[Series | None], series: Sequence[Series], rows: Sequence[dict[str, Any]]
 ) -> list[tuple[Series | None, str, Summary]]:
-    """Mean and spread of the figures of each group of several runs; None stands for all runs."""
+    """Mean and spreads of the figures of each group of several runs; None stands for all runs."""
     found = []
     for group in groups:
         mine = [row for row in rows if group is None or row["letter"] == group.letter]
+        runs = [run for one in series if group in (None, one) for run in one.runs]
         for name in ("val_auc", "val_accuracy", "test_auc", "test_accuracy"):
             values = [row[name] for row in mine]
             if len(values) > 1 and None not in values:
-                found.append((group, TITLES[name], summarise_runs(values)))
+                splits = [_split(run, SPLITS[name]) for run in runs] if name in SPLITS else []
+                tested = [_tested(split) for split in splits if split is not None]
+                of_all = len(tested) == len(values)
+                summary = summarise_runs(values, tested if of_all else ())
+                found.append((group, TITLES[name], summary))
     return found
 
 
@@ -189,20 +204,16 @@ def _differences(series: Sequence[Series], split: str | None) -> list[str]:
 
 
 def _difference(first: Series, other: Series, split: str) -> str:
-    of_first, of_other = ([_compared(run, split) for run in one.runs] for one in (first, other))
-    answers = of_first[0]
-    if not all(_same_answers(answers, one) for one in [*of_first, *of_other]):
+    of_first, of_other = (
+        [_tested(_compared(run, split)) for run in one.runs] for one in (first, other)
+    )
+    parts = parts_in_common(of_other, of_first)
+    if not parts:
         return (
             f"{other.letter} and {first.letter} were not evaluated on the same answers, so their "
             "figures can only be put side by side."
         )
-    found = paired_bootstrap(
-        answers.student,
-        answers.answer,
-        [one.probability for one in of_other],
-        [one.probability for one in of_first],
-        SAMPLES,
-    )
+    found = paired_over_parts(parts, SAMPLES)
     return _said(found, first.letter, other.letter, words.OF_SPLIT[split])
 
 
@@ -219,9 +230,8 @@ def _said(d: Difference, first: str, other: str, split: str) -> str:
     )
 
 
-def _same_answers(a: Split, b: Split) -> bool:
-    columns = ("student", "position", "answer")
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in columns)
+def _tested(split: Split) -> Scored:
+    return Scored.of({name: getattr(split, name) for name in Scored.COLUMNS})
 
 
 def _label(one: Series, run: Material) -> str:

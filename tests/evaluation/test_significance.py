@@ -7,7 +7,16 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from gainakt.evaluation.significance import WeightedAUC, paired_bootstrap, summarise_runs
+from gainakt.evaluation.bootstrap import StudentBootstrap
+from gainakt.evaluation.significance import (
+    Scored,
+    WeightedAUC,
+    paired_bootstrap,
+    paired_over_parts,
+    parts_in_common,
+    student_error,
+    summarise_runs,
+)
 
 
 def test_summary_of_three_runs_by_hand():
@@ -96,3 +105,63 @@ def test_several_runs_are_compared_by_their_mean_auc():
     found = paired_bootstrap(student, answers, [a, b], [b], samples=100)
     of_a, of_b = roc_auc_score(answers, a), roc_auc_score(answers, b)
     assert found.difference == pytest.approx((of_a + of_b) / 2 - of_b)
+
+
+def _tested(student, answers, scores) -> Scored:
+    position = np.concatenate([np.arange(n) for n in np.unique(student, return_counts=True)[1]])
+    columns = {"student": student, "position": position, "answer": answers}
+    return Scored.of(columns | {"probability": scores})
+
+
+def test_the_error_over_students_by_hand():
+    # students a, b, c with one answer each: right .9, right .4, wrong .5; AUC 1/2
+    # a: (1 - .5) / 2 = .25; b: (0 - .5) / 2 = -.25; c: (.5 - .5) / 1 = 0; 3/2 * (2 * .0625) = .1875
+    tested = _tested(np.array(["a", "b", "c"]), np.array([1, 1, 0]), np.array([0.9, 0.4, 0.5]))
+    assert student_error([tested]) == (3, pytest.approx(math.sqrt(0.1875)))
+
+
+def test_the_error_over_students_is_that_of_the_bootstrap():
+    student, answers, (a, _) = _students(np.random.default_rng(8), students=400)
+    curve = WeightedAUC(answers, a)
+    (drawn,) = StudentBootstrap(student, 400, 0).estimate(lambda weights: [curve(weights)])
+    students, error = student_error([_tested(student, answers, a)])
+    assert students == 400
+    assert drawn.high - drawn.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def test_the_interval_over_students_holds_the_true_value_and_that_over_trainings_does_not():
+    """Two trainings of almost the same weights agree; other students would give another figure."""
+    rng = np.random.default_rng(9)
+    population = [_students(rng, students=3000) for _ in range(3)]
+    true = np.mean([roc_auc_score(answers, models[0]) for _, answers, models in population])
+    held = {"students": 0, "trainings": 0}
+    trials = 300
+    for _ in range(trials):
+        student, answers, (a, _) = _students(rng, students=100)
+        models = [a + rng.normal(0, 0.01, len(a)) for _ in range(3)]
+        values = [float(roc_auc_score(answers, scores)) for scores in models]
+        found = summarise_runs(values, [_tested(student, answers, scores) for scores in models])
+        assert found.students == 100
+        held["students"] += found.students_low < true < found.students_high
+        held["trainings"] += found.low < true < found.high
+    # 95% of 300 is 285; a binomial count is above 272 in 99.9% of cases, less a little for 100
+    assert held["students"] >= 268
+    assert held["trainings"] < 100
+
+
+def test_rotated_folds_are_paired_by_answers_in_any_order():
+    rng = np.random.default_rng(10)
+    runs_a, runs_b, differences = [], [], []
+    for fold in range(3):
+        student, answers, (a, b) = _students(rng)
+        student = np.array([f"{fold}-{s}" for s in student.tolist()])
+        runs_a.append(_tested(student, answers, a))
+        runs_b.append(_tested(student, answers, b))
+        differences.append(roc_auc_score(answers, a) - roc_auc_score(answers, b))
+    shuffled = rng.permutation(len(runs_b[0].student))
+    columns = {name: getattr(runs_b[0], name)[shuffled] for name in Scored.COLUMNS}
+    parts = parts_in_common(runs_a, [runs_b[2], Scored.of(columns), runs_b[1]])
+    found = paired_over_parts(parts, samples=50)
+    assert found.students == 120
+    assert found.difference == pytest.approx(np.mean(differences))
+    assert parts_in_common(runs_a[:1], runs_b[1:]) == []

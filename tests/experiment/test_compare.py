@@ -169,3 +169,37 @@ def test_groups_are_summarised_and_tested_on_the_same_students(
     summaries = {(s["group"], s["metric"]): s for s in result["summaries"]}
     assert summaries["trained", "test_auc"]["n"] == 2
     assert summaries["trained", "test_auc"]["mean"] == pytest.approx(aucs[0])
+
+
+def test_rotated_folds_are_paired_fold_by_fold(gainakt, train_tiny, tmp_path):
+    for name, rate in (("slow", 0.0001), ("fast", 0.05)):
+        for fold, test_fold in ((1, 0), (2, 1)):
+            out = tmp_path / name
+            code = train_tiny(fold=fold, test_fold=test_fold, learning_rate=rate, out=out).code
+            assert code == 0
+        for run in (tmp_path / name).iterdir():
+            assert gainakt("evaluate", run).code == 0
+    result = json.loads(gainakt("compare", tmp_path / "slow", tmp_path / "fast", "--json").out)
+    (against,) = result["test_auc_against_first"]
+    auc = {
+        name: [
+            json.loads((run / "evaluation_test.json").read_text())["auc"]
+            for run in (tmp_path / name).iterdir()
+        ]
+        for name in ("slow", "fast")
+    }
+    expected = sum(auc["fast"]) / 2 - sum(auc["slow"]) / 2
+    assert against["difference"] == pytest.approx(expected)
+    from gainakt.experiment.groups import scored_by
+    from gainakt.record.folder import RunFolder
+
+    runs = [RunFolder(run) for run in (tmp_path / "slow").iterdir()]
+    students = {s for tested in scored_by(runs, "test") for s in tested.student.tolist()}
+    assert against["students"] == len(students)
+    assert against["low"] < against["difference"] < against["high"]
+
+
+def test_groups_that_predicted_nothing_alike_are_told_so(finished_run, run_copy, gainakt):
+    said = gainakt("compare", finished_run, run_copy, finished_run.parent)
+    assert said.code == 0
+    assert "against the first: no runs of both predicted the same answers" in said.out

@@ -286,7 +286,7 @@ def test_figures_of_another_checkpoint_are_left_out_and_said(
     run_copy: Path, gainakt: Callable[..., Outcome]
 ) -> None:
     """A checkpoint that changed after its evaluation: the figure is not the run's any more."""
-    from gainakt.experiment.compare import headline_figures
+    from gainakt.experiment.groups import headline_figures
     from gainakt.record.checkpoint import save_checkpoint
 
     assert gainakt("evaluate", run_copy, "--split", "test").code == 0
