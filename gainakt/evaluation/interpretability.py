@@ -53,7 +53,9 @@ MEASURES: dict[str, Measure] = {
     "struck_over_random": Measure(5, "strongest 10% of terms struck, over random terms"),
     "struck_over_recent": Measure(5, "the same, over the latest terms"),
     "stability": Measure(6, "Spearman of mastery with the other run"),
-    "calibration_error": Measure(7, "calibration error (ECE, 10 quantile bins)"),
+    "calibration_error": Measure(7, "calibration error (ECE, 10 quantile bins), chance taken off"),
+    "calibration_error_observed": Measure(7, "the same, as observed"),
+    "calibration_error_floor": Measure(7, "what calibrated probabilities would show by chance"),
     "brier": Measure(7, "Brier score"),
     "mastery_correlation": Measure(8, "mean mastery and next answer, within students"),
     "mastery_spread_skills": Measure(9, "spread of mastery over a student's skills"),
@@ -118,8 +120,11 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The n answers predicted: skill, answer, how many attempts at the skill came before; (n,)."""
+    """The n answers predicted: whose they are, skill, answer, how many attempts at the skill came
+    before; (n,).
+    """
 
+    student: IntArray
     skill: IntArray
     answer: IntArray
     attempt: IntArray
@@ -167,6 +172,7 @@ def measure(
     controls = make_controls(material.dataset, training)
     owner = material.windows.students[scored.sequence]
     answers = Answers(
+        owner,
         scored.next_skill,
         scored.next_answer,
         controls["attempts"].mastery[rows].astype(np.int64),
@@ -182,7 +188,7 @@ def measure(
         mastery = None if np.isnan(readout.next_mastery).any() else readout.next_mastery
         behaviour, flips = _of_behaviour(own, material, settings)
         columns[name] = {
-            **_of_mastery(answers, probability, mastery, gap=True),
+            **_of_mastery(answers, probability, mastery, settings, gap=True),
             **behaviour,
             **trace_figures(
                 own.mastery(material.sample), material.sample, settings.samples, settings.seed
@@ -197,7 +203,7 @@ def measure(
     for name, control in controls.items():
         known = None if control.probability is None else control.probability[rows]
         columns[name] = {
-            **_of_mastery(answers, known, control.mastery[rows], gap=False),
+            **_of_mastery(answers, known, control.mastery[rows], settings, gap=False),
             **FIXED_CONTROLS,
             **trace_figures(
                 all_mastery(control, material.sample),
@@ -224,6 +230,7 @@ def _of_mastery(
     answers: Answers,
     probability: FloatArray | None,
     mastery: npt.NDArray[np.floating] | None,
+    settings: Settings,
     *,
     gap: bool,
 ) -> Figures:
@@ -232,14 +239,17 @@ def _of_mastery(
     Args:
         answers: the n answers.
         probability, mastery: (n,).
+        settings: how much is measured.
         gap: whether mastery stands beside a prediction of its own.
     """
     figures: Figures = {}
     if probability is not None:
         calibration = Calibration(answers.answer, probability)
-        figures["calibration_error"], figures["brier"] = answers.bootstrap.estimate(
-            lambda w: [calibration.error(w), calibration.brier(w)]
-        )
+        error = calibration.corrected(answers.student, settings.samples, settings.seed)
+        figures["calibration_error"] = Estimate(error.value, error.low, error.high)
+        figures["calibration_error_observed"] = Estimate(error.observed)
+        figures["calibration_error_floor"] = Estimate(error.floor)
+        (figures["brier"],) = answers.bootstrap.estimate(lambda w: [calibration.brier(w)])
     of_p = None if probability is None else WeightedAUC(answers.answer, probability)
     if mastery is None:
         if of_p is not None:

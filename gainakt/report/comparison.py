@@ -141,7 +141,9 @@ def _figures(one: Series, run: Material, split: str | None) -> dict[str, Any]:
     }
     if split is not None:
         compared = _compared(run, split)
-        found["calibration_error"] = Calibration(compared.answer, compared.probability).error()
+        calibration = Calibration(compared.answer, compared.probability)
+        error = calibration.corrected(compared.student, SAMPLES, seed=0)
+        found["calibration_error"] = error.value
     return found
 
 

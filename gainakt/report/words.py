@@ -18,6 +18,8 @@ from gainakt.report.students import StudentTrace
 OF_SPLIT = {"valid": "validation", "test": "test"}
 # What stands where there is no number, and before one under zero.
 NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+# Draws of chance behind an interval.
+SAMPLES = 1000
 # A change of AUC under this is not worth a word.
 NOTICEABLE = 0.001
 # A skill with fewer answers says little about how hard it is.
@@ -173,15 +175,18 @@ def loss_shares(epochs: Epochs, terms: Sequence[str]) -> str:
 
 def calibration(splits: Sequence[Split]) -> str:
     """Say how far stated probabilities are off."""
-    errors = [
-        f"{Calibration(s.answer, s.probability).error() * 100:.1f} percentage points on average "
-        f"among {s.metrics['targets']:,} answers of {OF_SPLIT[s.name]} students"
-        for s in splits
-    ]
+    errors = []
+    for s in splits:
+        error = Calibration(s.answer, s.probability).corrected(s.student, SAMPLES, seed=0)
+        errors.append(
+            f"{error.value * 100:.1f} percentage points on average (95% interval "
+            f"{error.low * 100:.1f} to {error.high * 100:.1f}) "
+            f"among {s.metrics['targets']:,} answers of {OF_SPLIT[s.name]} students"
+        )
     return (
-        f"A stated probability is off by {listed(errors)} (expected calibration error). Each dot "
-        "is a tenth of the predictions; on the dashed line, “70%” would come true in 70% of the "
-        "cases."
+        f"A stated probability is off by {listed(errors)} (expected calibration error, less what "
+        "chance adds to it). Each dot is a tenth of the predictions; on the dashed line, “70%” "
+        "would come true in 70% of the cases."
     )
 
 

@@ -73,8 +73,11 @@ def test_stopped_it_leaves_no_run_training(signalled, tiny_data, tmp_path):
     process.send_signal(signalled)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
-    with pytest.raises(ProcessLookupError):  # nothing of its process group is left
-        os.killpg(process.pid, 0)
+    # nothing of its process group is left, but for what a run asked in passing, such as git
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
     begun = [path for path in tmp_path.glob("*/*") if (path / "config.json").is_file()]
     assert begun
     for run in begun:
