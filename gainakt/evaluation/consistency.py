@@ -21,6 +21,8 @@ MINIMUM_STEPS = 3
 # So many histories beyond what a model reads at once are looked at where one window ends.
 MOST_LONG_HISTORIES = 20
 N_DECILES = 10
+# Mastery of so many skills at most is asked for one by one.
+MOST_SKILLS = 128
 
 
 def first_pieces(sequences: Sequences) -> IntArray:
@@ -123,8 +125,8 @@ class StudentFigures:
     """What consistency is judged by, a value for each of S students, in ascending order.
 
     falls, negative, outside: (S,) bool, whether any step violates. mastery, gain, clock: (S,)
-    correlations with the next answer, of those students who have one to predict; the clock is the
-    step number alone, and mastery that only rises with time scores like it. has_mastery, has_gains:
+    correlations with the next answer, nan where a student has none; the clock is the step number
+    alone, and mastery that only rises with time scores like it. has_mastery, has_gains:
     whether the model gives them; what it does not give was not measured.
     """
 
@@ -148,7 +150,11 @@ class StudentFigures:
         steps = readout.where(readout.has_next)
 
         def correlation(series: npt.NDArray[np.floating]) -> FloatArray:
-            return within_student_correlations(series, steps.next_answer, steps.sequence)
+            found = np.full(len(students), np.nan)
+            found[np.searchsorted(students, np.unique(steps.sequence))] = (
+                within_student_correlations(series, steps.next_answer, steps.sequence)
+            )
+            return found
 
         return cls(
             any_step(readout.falls),
@@ -170,6 +176,31 @@ class StudentFigures:
             has = isinstance(values[0], bool)
             columns[f.name] = all(values) if has else np.concatenate(values)
         return cls(**columns)
+
+    def by_student(self, student: IntArray) -> StudentFigures:
+        """Return the figures of students whose histories were judged in pieces.
+
+        A student violates where a piece does, and goes with the next answer as their pieces do on
+        average.
+
+        Args:
+            student: (S,) whose piece each of these figures is about.
+        """
+        _, owner = np.unique(student, return_inverse=True)
+        columns: dict[str, Any] = {}
+        for f in fields(self):
+            values = getattr(self, f.name)
+            if isinstance(values, bool):
+                columns[f.name] = values
+            elif values.dtype == bool:
+                columns[f.name] = np.bincount(owner, values) > 0
+            else:
+                defined = ~np.isnan(values)
+                count = np.bincount(owner, defined)
+                total = np.bincount(owner, np.where(defined, values, 0.0))
+                with np.errstate(invalid="ignore"):
+                    columns[f.name] = total / np.where(count, count, np.nan)
+        return StudentFigures(**columns)
 
     def check(self) -> Consistency:
         """Sum up."""
@@ -221,13 +252,14 @@ def global_alignment(readout: Readout) -> GlobalAlignment:
 def all_or_sample(
     predictor: Predictor, sequences: Sequences, students: int, seed: int
 ) -> StudentFigures:
-    """Judge all sequences for the final check if reading them gives mastery, else a sample.
+    """Judge all students for the final check if reading them gives mastery, else a sample.
 
-    Mastery of all skills that a model gives on request only costs a pass for each skill.
+    Mastery that a model gives on request only costs a pass for each skill: then at most
+    `MOST_SKILLS` skills are asked for.
 
     Args:
         predictor: what reads the histories.
-        sequences: what to read.
+        sequences: what to read, the pieces of a student's history one after the other.
         students: size of the sample.
         seed: of the sample.
     """
@@ -237,10 +269,19 @@ def all_or_sample(
         lacks_mastery |= bool(np.isnan(part.mean_mastery).any())
     if lacks_mastery:
         sample = sequences.take(sample_students(sequences, students, seed))
-        sampled = predictor.read(sample, on_request=True)
+        skills = sample_skills(predictor.vocabulary.n_skills, seed)
+        sampled = predictor.read(sample, on_request=skills)
         if not np.isnan(sampled.mean_mastery).any():
             return StudentFigures.of(sampled)
-    return StudentFigures.join(figures)
+    return StudentFigures.join(figures).by_student(sequences.students)
+
+
+def sample_skills(n_skills: int, seed: int) -> IntArray:
+    """Draw the skills whose mastery stands for that of all, the same for the same seed."""
+    if n_skills <= MOST_SKILLS:
+        return np.arange(n_skills)
+    rng = Stream.CONSISTENCY_SKILLS.generator(seed)
+    return np.sort(rng.choice(n_skills, MOST_SKILLS, replace=False))
 
 
 def window_turns(predictor: Predictor, dataset: Dataset, students: IntArray) -> tuple[int, int]:
@@ -278,8 +319,11 @@ def window_turns(predictor: Predictor, dataset: Dataset, students: IntArray) -> 
 def final_consistency(figures: StudentFigures, samples: int, seed: int) -> dict[str, object]:
     """Sum up all students at the end of a run: rates, correlations, intervals and the clock."""
     check = figures.check()
+    beyond = figures.mastery - figures.clock
     return {
         "students": check.students,
+        "students_with_mastery_correlation": int((~np.isnan(figures.mastery)).sum()),
+        "students_with_gain_correlation": int((~np.isnan(figures.gain)).sum()),
         "monotonicity_violation_rate": check.monotonicity_violation_rate,
         "negative_gain_rate": check.negative_gain_rate,
         "bounds_violation_rate": check.bounds_violation_rate,
@@ -289,4 +333,6 @@ def final_consistency(figures: StudentFigures, samples: int, seed: int) -> dict[
         "gain_correlation_interval": bootstrap_interval(figures.gain, samples, seed),
         "clock_correlation": mean_or_none(figures.clock),
         "clock_correlation_interval": bootstrap_interval(figures.clock, samples, seed),
+        "mastery_minus_clock": mean_or_none(beyond),
+        "mastery_minus_clock_interval": bootstrap_interval(beyond, samples, seed),
     }

@@ -58,6 +58,7 @@ MEASURES: dict[str, Measure] = {
     "calibration_error_floor": Measure(7, "what calibrated probabilities would show by chance"),
     "brier": Measure(7, "Brier score"),
     "mastery_correlation": Measure(8, "mean mastery and next answer, within students"),
+    "mastery_minus_clock": Measure(8, "the same, less that of the step number, paired"),
     "mastery_spread_skills": Measure(9, "spread of mastery over a student's skills"),
     "mastery_spread_students": Measure(9, "spread of a skill's mastery over students"),
     "gain_spread_skills": Measure(9, "spread of an answer's gains over skills"),

@@ -90,18 +90,23 @@ class Predictor:
 
     @torch.inference_mode()
     def read(
-        self, sequences: Sequences, *, residual_window: int | None = None, on_request: bool = False
+        self,
+        sequences: Sequences,
+        *,
+        residual_window: int | None = None,
+        on_request: IntArray | None = None,
     ) -> Readout:
         """Read all sequences once.
 
         Args:
             sequences: what to read.
             residual_window: window of the residual performance, None for the plain next answer.
-            on_request: ask for the mastery of all skills where the output has none; K passes more.
+            on_request: skills (M,) to ask the mastery of where the output has none; M passes more.
         """
+        skills = None if on_request is None else torch.from_numpy(on_request).to(self.device)
         parts: list[dict[str, Tensor]] = []
         for batch in self.batches(sequences):
-            columns = columns_of(self.model, batch, residual_window, on_request)
+            columns = columns_of(self.model, batch, residual_window, skills)
             parts.append(columns | {"valid": batch.valid})
         # the device is waited for here alone: to leave padding out of a batch would wait each time
         joined = {n: torch.cat([part[n] for part in parts]).cpu().numpy() for n in parts[0]}

@@ -69,7 +69,7 @@ def probability_of(logit: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
 
 
 def columns_of(
-    model: KnowledgeTracer, batch: Batch, residual_window: int | None, on_request: bool
+    model: KnowledgeTracer, batch: Batch, residual_window: int | None, on_request: Tensor | None
 ) -> dict[str, Tensor]:
     """Return the columns of a Readout, (N,) each with padding, from one reading of a batch.
 
@@ -82,8 +82,8 @@ def columns_of(
     nothing = torch.full_like(output.logits, torch.nan)
     never = torch.zeros_like(batch.valid)
     mastery, gains = output.mastery, output.gains
-    if mastery is None and on_request:
-        mastery = model.mastery(batch)
+    if mastery is None and on_request is not None:
+        mastery = model.mastery(batch, on_request)
     falls = never.clone()
     if mastery is not None:
         drop = (mastery[:-1] - mastery[1:]).amax(dim=1) > FALL_TOLERANCE

@@ -39,8 +39,11 @@ def trace_figures(
     count = sample.lengths - 1
     first = np.cumsum(count) - count
     mean_gain = np.add.reduceat(gained, first) / count[:, None]
+    of_mastery = next_answer_correlations(mastery.mean(axis=1), sample)
+    of_clock = next_answer_correlations(step_numbers(sample), sample)
     return {
-        "mastery_correlation": next_answer_correlation(mastery.mean(axis=1), sample, bootstrap),
+        "mastery_correlation": bootstrap.mean(of_mastery),
+        "mastery_minus_clock": bootstrap.mean(of_mastery - of_clock),
         "mastery_spread_skills": bootstrap.mean(at_end.std(axis=1)),
         "mastery_spread_students": Estimate(float(at_end.std(axis=0).mean())),
         "gain_spread_skills": bootstrap.mean(np.add.reduceat(gained.std(axis=1), first) / count),
@@ -51,19 +54,21 @@ def trace_figures(
 def clock_figures(sample: Sequences, samples: int, seed: int) -> dict[str, Estimate]:
     """Return what the step number alone correlates with the next answer."""
     bootstrap = StudentBootstrap(np.arange(len(sample)), samples, seed)
-    steps = np.concatenate([np.arange(n) for n in sample.lengths.tolist()])
-    return {"mastery_correlation": next_answer_correlation(steps.astype(float), sample, bootstrap)}
+    of_clock = next_answer_correlations(step_numbers(sample), sample)
+    return {"mastery_correlation": bootstrap.mean(of_clock)}
 
 
-def next_answer_correlation(
-    series: Series, sample: Sequences, bootstrap: StudentBootstrap
-) -> Estimate:
-    """Return the mean within-student correlation of values (n,) after each step with what follows.
+def step_numbers(sample: Sequences) -> FloatArray:
+    """Return the place of each of n steps in its sequence: what a bare clock knows."""
+    return np.concatenate([np.arange(n, dtype=np.float64) for n in sample.lengths.tolist()])
+
+
+def next_answer_correlations(series: Series, sample: Sequences) -> FloatArray:
+    """Return each student's correlation of values (n,) after each step with what follows, or nan.
 
     Args:
         series: one value a step.
         sample: one piece for each student, n steps in all.
-        bootstrap: over the pieces.
     """
     piece = np.repeat(np.arange(len(sample)), sample.lengths)
     rows = rows_of_pieces(sample)
@@ -74,7 +79,7 @@ def next_answer_correlation(
     of_students[np.unique(piece[steps])] = within_student_correlations(
         series[steps], sample.rows.response[rows[steps + 1]], piece[steps]
     )
-    return bootstrap.mean(of_students)
+    return of_students
 
 
 def rank_correlation(

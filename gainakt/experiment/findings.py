@@ -119,14 +119,14 @@ def _calibration(found: Interpretability) -> str:
 
 
 def _time(found: Interpretability) -> str:
-    own, clock = (
-        found.columns[column].get("mastery_correlation") for column in ("model", "step_number")
-    )
-    if own is None or own.value is None or own.low is None:
+    own = found.columns["model"].get("mastery_correlation")
+    more = found.columns["model"].get("mastery_minus_clock")
+    clock = found.columns["step_number"].get("mastery_correlation")
+    if own is None or own.value is None or clock is None or clock.value is None:
         return ""
-    if clock is None or clock.value is None:
+    if more is None or more.low is None:
         return ""
-    beyond = "more than" if own.low > clock.value else "no more than"
+    beyond = "more than" if more.low > 0 else "no more than"
     return (
         f"Within students, mean mastery goes with the next answer at correlation {own.value:+.3f}, "
         f"a bare clock at {clock.value:+.3f}: mastery says {beyond} the passing of time."

@@ -18,7 +18,12 @@ import torch
 from gainakt.config import Config
 from gainakt.data.interactions import Dataset, load_dataset
 from gainakt.errors import ExperimentError, GainaktError
-from gainakt.evaluation.consistency import all_or_sample, final_consistency, window_turns
+from gainakt.evaluation.consistency import (
+    MOST_SKILLS,
+    all_or_sample,
+    final_consistency,
+    window_turns,
+)
 from gainakt.evaluation.predictor import Predictor
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.embedded import embedded_data
@@ -266,7 +271,11 @@ def _final_results(run: TrainingRun) -> dict[str, Any]:
         config.runtime.seed,
     )
     final = final_consistency(figures, config.evaluation.bootstrap_samples, config.runtime.seed)
-    if "mastery" in config.outputs():
+    skills = learning.dataset.n_skills
+    stated = "mastery" in config.outputs()
+    asked = skills if stated else min(skills, MOST_SKILLS)
+    final |= {"skills": asked, "skills_in_all": skills}
+    if stated:
         validating = np.unique(learning.validation.students)
         turns, falls = window_turns(predictor, learning.dataset, validating)
         final |= {"window_turns": turns, "window_turns_with_a_fall": falls}

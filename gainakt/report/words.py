@@ -211,22 +211,31 @@ def correlations(consistency: Mapping[str, Any]) -> str:
         value = consistency[f"{name}_correlation"]
         if value is not None:
             interval = consistency[f"{name}_correlation_interval"]
-            said.append(f"{name.capitalize()} {_beside(value, interval, clock)}")
-    measured = f"measured on {consistency['students']:,} validation students"
+            beyond = consistency.get(f"{name}_minus_clock_interval")
+            said.append(f"{name.capitalize()} {_beside(value, interval, clock, beyond)}")
+    counted_ones = consistency.get("students_with_mastery_correlation")
+    with_one = "" if counted_ones is None else f", {counted_ones:,} of whom have a correlation"
+    measured = f"measured on {consistency['students']:,} validation students{with_one}"
     return (
         f"{'; '.join(said)} ({measured}). The clock is the bare number of the answer: only what "
         "lies above it speaks about the student, the rest comes with the passing of time."
     )
 
 
-def _beside(value: float, interval: Sequence[float] | None, clock: float | None) -> str:
+def _beside(
+    value: float,
+    interval: Sequence[float] | None,
+    clock: float | None,
+    beyond: Sequence[float] | None,
+) -> str:
+    """Judge by the interval of the difference, student by student, where there is one."""
     said = f"goes with the next answer at correlation {signed(value)}"
     if interval is None or clock is None:
         return said
-    low, high = interval
-    if low > clock:
+    low, high = beyond or (bound - clock for bound in interval)
+    if low > 0:
         return f"{said}, above the clock's {signed(clock)}"
-    if high < clock:
+    if high < 0:
         return f"{said}, below the clock's {signed(clock)}"
     return f"{said}, no different from the clock's {signed(clock)} within its interval"
 

@@ -17,6 +17,7 @@ from gainakt.config import MODELS
 from gainakt.data.batches import Batch
 from gainakt.data.sequences import Sequences, chunk_sequences
 from gainakt.evaluation.consistency import (
+    MOST_SKILLS,
     StudentFigures,
     bootstrap_interval,
     consistency_check,
@@ -25,6 +26,7 @@ from gainakt.evaluation.consistency import (
     global_alignment,
     mean_or_none,
     sample_by_length,
+    sample_skills,
     sample_students,
     window_turns,
     within_student_correlations,
@@ -343,3 +345,44 @@ def test_falls_at_the_turns_of_the_window_are_counted() -> None:
     # answers 10, 14, 18, 22 of 24 begin a window, and 10 to 26 of 30
     assert window_turns(predictor, data, np.arange(3)) == (4 + 5, 4 + 5)
     assert window_turns(predictor, data, np.arange(1)) == (0, 0)
+
+
+def test_a_student_read_in_pieces_counts_once() -> None:
+    nan = np.nan
+    pieces = StudentFigures(
+        falls=np.array([False, True, False, False]),
+        negative=np.zeros(4, bool),
+        outside=np.zeros(4, bool),
+        mastery=np.array([0.2, 0.4, nan, nan]),
+        gain=np.full(4, nan),
+        clock=np.array([0.1, nan, 0.3, nan]),
+    )
+    figures = pieces.by_student(np.array([7, 7, 7, 9]))
+    assert figures.falls.tolist() == [True, False]
+    np.testing.assert_allclose(figures.mastery, [0.3, nan])
+    np.testing.assert_allclose(figures.clock, [0.2, nan])
+    final: dict[str, Any] = final_consistency(figures, samples=50, seed=0)
+    assert (final["students"], final["students_with_mastery_correlation"]) == (2, 1)
+    assert final["monotonicity_violation_rate"] == 0.5
+    assert final["mastery_correlation"] == pytest.approx(0.3)
+    assert final["mastery_minus_clock"] == pytest.approx(0.1)
+
+
+def test_mastery_is_compared_with_the_clock_student_by_student() -> None:
+    """Apart, the two intervals overlap; the difference is the same for every student."""
+    rng = np.random.default_rng(0)
+    clock = rng.uniform(-0.5, 0.5, 60)
+    none = np.zeros(60, bool)
+    figures = StudentFigures(none, none, none, clock - 0.01, clock, clock)
+    final: dict[str, Any] = final_consistency(figures, samples=200, seed=0)
+    low, high = final["mastery_minus_clock_interval"]
+    assert low == pytest.approx(-0.01) and high == pytest.approx(-0.01)
+    assert final["mastery_correlation_interval"][1] > final["clock_correlation_interval"][0]
+
+
+def test_of_many_skills_some_stand_for_all() -> None:
+    assert sample_skills(MOST_SKILLS, 0).tolist() == list(range(MOST_SKILLS))
+    drawn = sample_skills(200_000, 0)
+    assert len(set(drawn.tolist())) == MOST_SKILLS and drawn.max() < 200_000
+    assert np.array_equal(drawn, sample_skills(200_000, 0))
+    assert not np.array_equal(drawn, sample_skills(200_000, 1))
