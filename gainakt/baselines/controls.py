@@ -61,19 +61,22 @@ def make_controls(dataset: Dataset, training: IntArray) -> dict[str, Control]:
     }
 
 
-def all_mastery(control: Control, sequences: Sequences) -> FloatArray | None:
-    """Return the mastery (n, K) of every skill after every step of pieces, or None.
+def mastery_of(control: Control, sequences: Sequences, skills: IntArray) -> FloatArray | None:
+    """Return the mastery (n, M) of skills after every step of pieces, or None.
 
     Args:
         control: of the data set that the pieces are cut from.
         sequences: pieces that begin with their student's history; n steps in all, in order.
+        skills: (M,) whose mastery is wanted.
     """
     if control.start is None or control.after is None:
         return None
     parts = []
+    column = {skill: i for i, skill in enumerate(skills.tolist())}
     for start, length in zip(sequences.starts.tolist(), sequences.lengths.tolist(), strict=True):
-        mastery = np.tile(control.start, (length, 1))
+        mastery = np.tile(control.start[skills], (length, 1))
         for step, skill in enumerate(sequences.rows.skill[start : start + length].tolist()):
-            mastery[step:, skill] = control.after[start + step]
+            if skill in column:
+                mastery[step:, column[skill]] = control.after[start + step]
         parts.append(mastery)
     return np.concatenate(parts)

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gainakt.arrays import FloatArray, IntArray
-from gainakt.baselines.controls import all_mastery, make_controls
+from gainakt.baselines.controls import make_controls, mastery_of
 from gainakt.data.interactions import Dataset
 from gainakt.data.sequences import Sequences, chunk_sequences, window_sequences
 from gainakt.evaluation.agreement import Agreement
 from gainakt.evaluation.bootstrap import Estimate, StudentBootstrap
 from gainakt.evaluation.calibration import Calibration
-from gainakt.evaluation.consistency import sample_students
+from gainakt.evaluation.consistency import sample_skills, sample_students
 from gainakt.evaluation.direction import flip_answers
 from gainakt.evaluation.faithfulness import decompose, delete_answers
 from gainakt.evaluation.predictor import Predictor, Reading
@@ -179,6 +179,7 @@ def measure(
         controls["attempts"].mastery[rows].astype(np.int64),
         StudentBootstrap(owner, settings.samples, settings.seed),
     )
+    skills = sample_skills(material.dataset.n_skills, settings.seed)
     columns: dict[str, Figures] = {}
     curves: dict[str, list[dict[str, float]]] = {}
     flips = 0
@@ -192,7 +193,10 @@ def measure(
             **_of_mastery(answers, probability, mastery, settings, gap=True),
             **behaviour,
             **trace_figures(
-                own.mastery(material.sample), material.sample, settings.samples, settings.seed
+                own.mastery(material.sample, skills),
+                material.sample,
+                settings.samples,
+                settings.seed,
             ),
         }
         curves[name] = Calibration(answers.answer, probability).curve()
@@ -207,7 +211,7 @@ def measure(
             **_of_mastery(answers, known, control.mastery[rows], settings, gap=False),
             **FIXED_CONTROLS,
             **trace_figures(
-                all_mastery(control, material.sample),
+                mastery_of(control, material.sample, skills),
                 material.sample,
                 settings.samples,
                 settings.seed,

@@ -129,14 +129,21 @@ class Predictor:
             yield replace(readout, sequence=readout.sequence + begin)
 
     @torch.inference_mode()
-    def mastery(self, sequences: Sequences) -> npt.NDArray[np.float32] | None:
-        """Return the mastery (n, K) of every skill after each of n steps, ordered as in a Readout.
+    def mastery(
+        self, sequences: Sequences, skills: IntArray | None = None
+    ) -> npt.NDArray[np.float32] | None:
+        """Return the mastery (n, M) of skills after each of n steps, ordered as in a Readout.
 
-        For some models this costs K times as much as predicting. None where a model has no mastery.
+        For some models this costs M times as much as predicting. None where a model has no mastery.
+
+        Args:
+            sequences: what to read.
+            skills: (M,) whose mastery is wanted; every skill by default.
         """
+        wanted = None if skills is None else torch.from_numpy(skills).to(self.device)
         parts, sequence, position = [], [], []
         for batch in self.batches(sequences):
-            mastery = self.model.mastery(batch)
+            mastery = self.model.mastery(batch, wanted)
             if mastery is None:
                 return None
             parts.append(mastery[batch.valid].float().cpu().numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def write_readme(
         failed=any(not check.passed for check in checks),
         spell=_spell,
         number=_number,
+        correlation=partial(_correlation, results.get("consistency")),
         interval=_interval,
     )
     write_atomically(folder.readme, text.encode())
@@ -51,6 +53,22 @@ def _spell(value: object) -> str:
 
 def _number(value: float | None) -> str:
     return "not given by this model" if value is None else f"{value:.5f}"
+
+
+UNDEFINED = "undefined: no student's answers and values both vary over three steps in a piece"
+# What says that a series was measured, where its correlation has no value.
+_MEASURED = {
+    "mastery": "monotonicity_violation_rate",
+    "gain": "negative_gain_rate",
+    "clock": "students",
+}
+
+
+def _correlation(consistency: dict[str, Any] | None, value: float | None, of: str) -> str:
+    """Tell a correlation that no student has from one of what the model does not give."""
+    if value is None and consistency is not None and consistency.get(_MEASURED[of]) is not None:
+        return UNDEFINED
+    return _number(value)
 
 
 def _interval(value: tuple[float, float] | None) -> str:

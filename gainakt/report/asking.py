@@ -42,16 +42,24 @@ def ask_students(run: OpenRun) -> Students:
     pieces = pieces.take(first_pieces(pieces))
     middle = int(chosen[len(chosen) // 2])
     explained = explain_answer(run.predictor, dataset, middle, None, None)
-    mastery = run.predictor.mastery(pieces)
-    if mastery is None:
-        return Students([], explained)
-    parts = np.split(mastery, np.cumsum(pieces.lengths)[:-1])
     traces = []
-    for student, start, part in zip(pieces.students, pieces.starts, parts, strict=True):
-        rows = slice(start, start + len(part))
-        skills, responses = dataset.rows.skill[rows], dataset.rows.response[rows]
+    for place, student in enumerate(pieces.students.tolist()):
+        piece = pieces.take(np.array([place]))
+        rows = slice(int(piece.starts[0]), int(piece.starts[0] + piece.lengths[0]))
+        skills = dataset.rows.skill[rows]
+        shown = _most_practised(skills)
+        mastery = run.predictor.mastery(piece, shown)
+        if mastery is None:
+            return Students([], explained)
+        index = {code: i for i, code in enumerate(shown.tolist())}
         traces.append(
-            _trace(dataset.student_ids[student], part, skills, responses, dataset.skill_ids)
+            StudentTrace(
+                student=dataset.student_ids[student],
+                skills=[dataset.skill_ids[code] for code in shown],
+                mastery=mastery,
+                asked=np.array([index.get(code, -1) for code in skills.tolist()]),
+                right=dataset.rows.response[rows].astype(bool),
+            )
         )
     return Students(sorted(traces, key=lambda trace: float(trace.right.mean())), explained)
 
@@ -73,22 +81,9 @@ def _three_of(
     return chosen
 
 
-def _trace(
-    student: str,
-    mastery: npt.NDArray[np.float32],
-    skills: npt.NDArray[Any],
-    responses: npt.NDArray[Any],
-    names: tuple[str, ...],
-) -> StudentTrace:
-    practised, count = np.unique(skills, return_counts=True)
-    kept = practised[np.argsort(-count, kind="stable")][:SHOWN_SKILLS]
-    # in the order in which the student met them
-    kept = np.array(sorted(kept.tolist(), key=skills.tolist().index))
-    place = {code: i for i, code in enumerate(kept.tolist())}
-    return StudentTrace(
-        student=student,
-        skills=[names[code] for code in kept],
-        mastery=mastery[:, kept],
-        asked=np.array([place.get(code, -1) for code in skills.tolist()]),
-        right=responses.astype(bool),
-    )
+def _most_practised(skills: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """The skills to show, in the order in which the student met them."""
+    practised, first, count = np.unique(skills, return_index=True, return_counts=True)
+    most = np.argsort(-count, kind="stable")[:SHOWN_SKILLS]
+    kept: npt.NDArray[np.int64] = practised[most[np.argsort(first[most])]].astype(np.int64)
+    return kept

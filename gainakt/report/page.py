@@ -12,6 +12,7 @@ from gainakt.experiment import findings
 from gainakt.objectives.total import TERMS
 from gainakt.record.commands import EVALUATE, REPRODUCE
 from gainakt.record.folder import RunFolder
+from gainakt.record.readme import UNDEFINED
 from gainakt.report import words
 from gainakt.report.curves import Interval, Line, epoch_curves, intervals, loss_shares
 from gainakt.report.figures import explanation_figure
@@ -164,6 +165,8 @@ def _mastery(m: Material) -> Section:
         if value is not None
     ]
     if not {"mastery", "gain"} & {value.name for value in given}:
+        if consistency["monotonicity_violation_rate"] is not None:
+            return Section("mastery", title, note=f"The correlation is {UNDEFINED}.")
         return Section(
             "mastery",
             title,

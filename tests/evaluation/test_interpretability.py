@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gainakt.baselines.controls import all_mastery, make_controls
+from gainakt.baselines.controls import make_controls, mastery_of
 from gainakt.data.batches import Batch
 from gainakt.data.sequences import copied, rows_of_pieces, window_sequences
 from gainakt.evaluation.agreement import Agreement
@@ -337,7 +337,7 @@ def test_mastery_of_all_skills_stays_until_the_skill_is_practised() -> None:
     data = dataset_of([4, 5], n_skills=2)
     control = make_controls(data, np.array([0]))["bkt"]
     pieces = window_sequences(data, np.array([1]), 20, 5)
-    mastery = all_mastery(control, pieces)
+    mastery = mastery_of(control, pieces, np.arange(data.n_skills))
     assert mastery is not None and control.after is not None and control.start is not None
     np.testing.assert_allclose(mastery[:, 0], control.after[[4, 4, 6, 6, 8]])
     np.testing.assert_allclose(mastery[:, 1], [control.start[1], *control.after[[5, 5, 7, 7]]])

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from gainakt.config import FILLED_BY_RUN, GROUPS, load_config, model_fields
 from gainakt.record.checkpoint import load_checkpoint, load_state
 from gainakt.record.commands import read_script
+from gainakt.record.readme import UNDEFINED
 from tests.conftest import TINY, Outcome
 
 FILES = {
@@ -483,3 +484,34 @@ def test_the_recorded_command_builds_the_recorded_configuration(finished_run: Pa
         for name, value in config[group].items():
             if name not in FILLED_BY_RUN:
                 assert recorded[group][name] == value
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"seq_len": 3}, {"d_model": 1, "n_heads": 1}, {"config": "gainsum"}, {"model": "bkt"}],
+    ids=str,
+)
+def test_a_correlation_that_no_student_has_is_undefined_and_no_failure(
+    changed: dict[str, object],
+    train_tiny: Callable[..., Outcome],
+    write_students: Callable[..., Path],
+    gainakt: Callable[..., Outcome],
+    tmp_path: Path,
+) -> None:
+    answers = [[0, 1, 1], [1, 0, 1], [1, 1, 0], [0, 0, 1]]
+    steps = [[("a", x), ("b", y), ("a", z)] for x, y, z in answers]
+    data = write_students({f"s{i}": (i % 5, steps[i % 4]) for i in range(40)})
+    if {"config", "model"} & set(changed):
+        changed = changed | dict.fromkeys(("num_encoder_blocks", "d_ff", "n_heads", "d_model"))
+    outcome = train_tiny("--quiet", data=data, epochs=1, **changed)
+    assert outcome.code == 0, outcome.err
+    (folder,) = (tmp_path / "out").iterdir()
+    checks = json.loads(gainakt("check", folder, "--json").out)
+    assert [c["reason"] for c in checks if not c["passed"]] == []
+    results = content(folder / "results.json")
+    assert results["mastery_corr"] is None
+    assert results["consistency"]["students_with_mastery_correlation"] == 0
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"| mastery_corr | {UNDEFINED} |" in page
+    assert gainakt("report", folder).code == 0
+    assert "The correlation is undefined" in (folder / "report.html").read_text(encoding="utf-8")
