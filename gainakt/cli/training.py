@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -22,6 +22,9 @@ from gainakt.cli.shared import (
     typed,
 )
 from gainakt.config import load_config
+
+if TYPE_CHECKING:
+    from gainakt.experiment.run import RunResult
 
 
 @with_parameters
@@ -66,6 +69,12 @@ def train(
 def resume(
     run: Run,
     *,
+    epochs: Annotated[
+        int | None, Parameter(help="Train a finished run on, to so many epochs in all.")
+    ] = None,
+    patience: Annotated[
+        int | None, Parameter(help="With it: epochs without a better one before it ends.")
+    ] = None,
     data: DataFolder = None,
     no_report: NoReport = False,
     quiet: Quiet = False,
@@ -73,15 +82,25 @@ def resume(
 ) -> int:
     """Continue a run that was stopped, as if it never had been.
 
-    For example: `gainakt resume experiments/20260101_120000_gainakt2exp_run`.
+    A finished run is trained on with --epochs, in a folder of its own, as if it had been told to
+    from the start. For example: `gainakt resume experiments/20260101_120000_gainakt2exp_run`.
     """
     from gainakt.experiment.console import RunConsole
+    from gainakt.experiment.further import train_further
     from gainakt.experiment.resume import resume as resume_run
     from gainakt.report.ending import draw_report
 
     folder = find(run)
+    result: RunResult | None
     with RunConsole(quiet) as console:
-        result = resume_run(folder, datetime.now(UTC), console, data)
+        now = datetime.now(UTC)
+        if epochs is None and patience is None:
+            result = resume_run(folder, now, console, data)
+        else:
+            result = train_further(
+                folder, now, typed(), console, epochs=epochs, patience=patience, data=data
+            )
+            folder = result.folder
         if result is not None and result.completed and not no_report:
             draw_report(folder, console)
     values = {"folder": str(folder.path), **(result.results if result else {"resumed": False})}

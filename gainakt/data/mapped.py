@@ -6,6 +6,7 @@ only when it is whole, so that neither stale nor half-written arrays are ever re
 
 from __future__ import annotations
 
+import json
 import logging
 import mmap
 import os
@@ -23,6 +24,7 @@ import pyarrow.compute as pc
 
 from gainakt.data.rows import Rows
 from gainakt.errors import DataError
+from gainakt.files import file_hash
 
 try:
     import fcntl
@@ -30,12 +32,15 @@ except ImportError:  # Windows has no such locks; there two makers may do the sa
     fcntl = None  # type: ignore[assignment]
 
 # Part of every key: another layout never meets folders of this one.
-LAYOUT = 2
+LAYOUT = 3
 BOUNDS: dict[str, type[np.generic]] = {"offsets": np.int64, "folds": np.int8}
 STUDENTS_FILE = "students.arrow"
 QUESTIONS_FILE = "questions.arrow"
-# Lies in every folder of arrays; without it nothing is ever removed.
+# Lies in every folder of arrays and says what they hold; without it nothing is ever removed.
 MARK = "gainakt.made"
+# Arrays of so many bytes are read whole to see that they are what was written; of larger ones, only
+# files whose size or time of change is another than it was.
+READ_WHOLE = 1 << 26
 _OUR_NAME = re.compile(r"[0-9a-f]{32}(-\w+\.unfinished)?")
 
 _LOG = logging.getLogger(__name__)
@@ -183,6 +188,7 @@ def _made_in_passing(
                 Path(name).parent,
             )
             _write(Path(name), columns, pieces)
+            _seal(Path(name))
             found = _mapped(Path(name), students, rows, columns)
             assert found is not None
             return found
@@ -224,6 +230,7 @@ def _make(
         # mkdtemp keeps others out; whoever may read the table may read its arrays
         temporary.chmod(place.stat().st_mode & 0o777)
         _write(temporary, columns, pieces)
+        _seal(temporary)
         for path in (*temporary.iterdir(), temporary):
             sync(path)
         if not (place / key).exists():  # another maker may have been faster
@@ -231,6 +238,33 @@ def _make(
         sync(place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _seal(folder: Path) -> None:
+    """Write down what each file holds."""
+    files = {
+        path.name: {**_stamp(path), "sha256": file_hash(path)}
+        for path in sorted(folder.iterdir())
+        if path.name != MARK
+    }
+    (folder / MARK).write_text(json.dumps(files), encoding="utf-8")
+
+
+def _stamp(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {"size": status.st_size, "changed": status.st_mtime_ns}
+
+
+def _intact(folder: Path) -> bool:
+    """Whether every file holds what was written."""
+    files = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    whole = sum(file["size"] for file in files.values()) <= READ_WHOLE
+    for name, file in files.items():
+        path = folder / name
+        same = {key: file[key] for key in ("size", "changed")} == _stamp(path)
+        if (whole or not same) and file_hash(path) != file["sha256"]:
+            return False
+    return True
 
 
 def _is_ours(path: Path) -> bool:
@@ -319,7 +353,7 @@ def _write_header(file: BinaryIO, dtype: type[np.generic], length: int) -> int:
 
 
 def _mapped(folder: Path, students: int, rows: int, columns: Sequence[str]) -> Arrays | None:
-    """The arrays of a folder as maps; None where they are missing or cut short.
+    """The arrays of a folder as maps; None where they are missing or not what was written.
 
     The maps are private and may be written to, for tensors that share the memory of an array want
     that; no write reaches the disk.
@@ -327,13 +361,15 @@ def _mapped(folder: Path, students: int, rows: int, columns: Sequence[str]) -> A
     lengths = {"offsets": students + 1, "folds": students}
     arrays = {}
     try:
+        if not _intact(folder):
+            return None
         for name, dtype in _dtypes(columns).items():
             array = np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
             if array.dtype != dtype or array.shape != (lengths.get(name, rows),):
                 return None
             arrays[name] = np.asarray(array)
         ids, question_ids = (_text(folder / name) for name in (STUDENTS_FILE, QUESTIONS_FILE))
-    except (OSError, ValueError, EOFError, pa.ArrowException):
+    except (OSError, ValueError, LookupError, TypeError, EOFError, pa.ArrowException):
         return None
     if len(ids) != students or arrays["offsets"][0] != 0 or arrays["offsets"][-1] != rows:
         return None

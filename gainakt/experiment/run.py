@@ -90,9 +90,19 @@ def train(
         ConfigError, DataError, TrainingError, ExperimentError: before anything is written where
             the mistake can be seen by then.
     """
+    # what can be said at once is said before students are simulated
+    check_trackers(config)
+    prepare_machine(*config.machine)
+    dataset = load_dataset(data or embedded_data(out, console))
+    return start(config, dataset, out, command=command, now=now, console=console).carry_out()
+
+
+def start(
+    config: Config, dataset: Dataset, out: Path, *, command: str, now: datetime, console: RunConsole
+) -> TrainingRun:
+    """Make a run's folder with all that is known before anything is learnt; see `train`."""
     check_trackers(config)
     device = prepare_machine(*config.machine)
-    dataset = load_dataset(data or embedded_data(out, console))
     learning = Learning.of(config, dataset)
     timestamp = now.strftime("%Y%m%d_%H%M%S")
     folder = RunFolder.create(
@@ -107,7 +117,7 @@ def train(
     except BaseException:
         folder.remove()  # nothing was learnt yet: leave no folder that looks like a run
         raise
-    return run.carry_out()
+    return run
 
 
 @dataclass

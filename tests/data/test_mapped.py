@@ -108,6 +108,40 @@ def test_arrays_cut_short_are_made_anew(folder: Path, name: str, size: int) -> N
     assert inside(folder) == [key]
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["read whole", "by its stamp"])
+def test_arrays_that_someone_changed_are_made_anew(
+    whole: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_dataset(folder).part(np.arange(50))
+    (key,) = inside(folder)
+    file = folder / ARRAYS_FOLDER / key / "response.npy"
+    times = file.stat()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    # a new file, as an editor writes; maps of the old one keep what they have
+    file.unlink()
+    file.write_bytes(content)
+    if whole:
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    else:
+        monkeypatch.setattr(mapped, "READ_WHOLE", 0)
+    assert_same(load_dataset(folder), before)
+    assert inside(folder) == [key]
+
+
+def test_arrays_that_were_copied_are_used(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy has other times; what it holds counts."""
+    load_dataset(folder)
+    (key,) = inside(folder)
+    monkeypatch.setattr(mapped, "READ_WHOLE", 0)
+    arrays = folder / ARRAYS_FOLDER / key
+    for path in arrays.iterdir():
+        os.utime(path, ns=(1, 1))
+    assert mapped._intact(arrays)
+
+
 def test_a_table_that_is_refused_leaves_no_arrays(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST_FILE).read_text())
     manifest["interactions_sha256"] = "0" * 64
