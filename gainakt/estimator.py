@@ -86,8 +86,9 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             see the group `training`. Defaults of both are those of the configuration `gainsum`.
         validation_fraction: share of the students that choose the epoch and are not learnt from.
         skills: skills that may come up in prediction beside those in `fit`.
-        student, skill, correct, order: names of the columns; by default the column `order` sorts
-            where there is one.
+        student, skill, correct, order, question: names of the columns; by default the column
+            `order` sorts where there is one, and neighbouring rows of equal `question` (or
+            `question_id`) are the skills of one answer, of which the first is predicted and scored.
         random_state: of initial weights, order of students, dropout and the choice of validation
             students: a seed, a generator of numpy, or None for another result every time.
         device: auto, cpu, cuda or cuda:N.
@@ -125,6 +126,7 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         skill: str = "skill",
         correct: str = "correct",
         order: str | None = None,
+        question: str | None = None,
         random_state: Any = 42,
         device: str = "auto",
         threads: int = 1,
@@ -149,6 +151,7 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.skill = skill
         self.correct = correct
         self.order = order
+        self.question = question
         self.random_state = random_state
         self.device = device
         self.threads = threads
@@ -262,6 +265,7 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             skill=self.skill,
             correct=self.correct,
             order=self.order,
+            question=self.question,
             open_answers=True,
         )
 

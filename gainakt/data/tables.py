@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,15 @@ from gainakt.data.interactions import Dataset, skill_order
 from gainakt.data.prepare import arrange
 from gainakt.data.readers.generic import checked_rows
 from gainakt.data.rows import CORRECT, ORDER, QUESTION, SKILL, STUDENT, Rows
-from gainakt.data.sources import ROW, as_text, check_columns, shortened
+from gainakt.data.sources import KEY, ROW, as_text, check_columns, shortened
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import DataError
+from gainakt.words import counted
 
 TABLE = "the table"
+_LOG = logging.getLogger(__name__)
+# Columns that are taken for the question's id where none is named.
+QUESTIONS = ("question", QUESTION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +144,10 @@ def read_table(
         order: column to order a student's rows by, numbers or dates; by default the column
             ``order`` if there is one, else rows stay as they stand. Equal values keep the order of
             the rows.
-        question: column with the question's id; rows of a student with equal order and question
-            are the skills of one answer.
+        question: column with the question's id, by default `question` or `question_id` where there
+            is one; neighbouring rows of a student with equal order and question are the skills of
+            one answer. In a prepared table (`student_id`, `skill_id`, `order`) rows of equal order
+            are.
         open_answers: allow empty cells of `correct`, or no such column: answers not known yet.
 
     Raises:
@@ -151,6 +158,12 @@ def read_table(
     _refuse_labels(frame.columns, (student, skill, correct, order, question))
     if order is None and ORDER in frame.columns:
         order = ORDER
+    if question is None:
+        question = next((name for name in QUESTIONS if name in frame.columns), None)
+    # a prepared table says with equal order which rows are one answer
+    prepared = question is None and (student, skill, order) == (STUDENT, SKILL, ORDER)
+    if prepared:
+        question = order
     names = {STUDENT: student, SKILL: skill, CORRECT: correct, ORDER: order, QUESTION: question}
     columns = {key: name for key, name in names.items() if name is not None}
     if open_answers and correct not in frame.columns:
@@ -163,8 +176,29 @@ def read_table(
     if open_answers:
         text = text.with_columns(pl.col(CORRECT).fill_null("0"))
     rows = arrange(checked_rows(text, TABLE, columns))
+    if prepared:
+        rows = rows.drop(QUESTION)
+        del columns[QUESTION]
+    elif question is None:
+        _say_ties(rows)
     places = rows.get_column(ROW).to_numpy() - 1
     return LongTable(_dataset(rows), places, frame, columns, answered[places])
+
+
+def _say_ties(rows: pl.DataFrame) -> None:
+    """Say how many answers may be skills of the answer before: then they would give it away."""
+    if KEY not in rows.columns:
+        return
+    tied = pl.all_horizontal((pl.col(c) == pl.col(c).shift()) for c in (STUDENT, KEY))
+    count = int(rows.select(tied.sum()).item() or 0)
+    if count:
+        _LOG.warning(
+            "%s of %s have the order of their student's row before; they are taken as answers of "
+            "their own, in the order of the table. Where they are skills of one question, name the "
+            "question's column: question=...",
+            counted(count, "row"),
+            TABLE,
+        )
 
 
 def plain_id(value: object) -> str:

@@ -11,7 +11,7 @@ import polars as pl
 
 from gainakt.data.interactions import TEST_FOLD
 from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT
-from gainakt.data.sources import FILE, ITEM, ROW
+from gainakt.data.sources import FILE, ITEM, KEY, ROW
 from gainakt.errors import DataError
 
 _MAX_FOLD = 126
@@ -308,6 +308,36 @@ def number_interactions(rows: pl.DataFrame, *sorted_by: str) -> pl.DataFrame:
     rows = rows.with_columns(pl.col("seen").cum_max().over("run").alias("attempt"))
     number = pl.struct("run", "attempt").rle_id().cast(pl.Int64).alias(ORDER)
     return rows.with_columns(number).drop("run", "seen", "attempt")
+
+
+def refuse_siblings(rows: pl.DataFrame, file: str) -> None:
+    """Raise DataError where rows of equal order have one answer far too often to be answers apart.
+
+    They are the skills of one question then, and each would give the next one's answer away.
+    """
+    from scipy.stats import binom
+
+    before = pl.col(STUDENT, KEY, SKILL, CORRECT).shift().name.prefix("before_")
+    pairs = rows.with_columns(before).filter(pl.col(STUDENT) == pl.col("before_student_id"))
+    pairs = pairs.select(
+        tied=pl.col(KEY) == pl.col(f"before_{KEY}"),
+        agree=(pl.col(CORRECT) == pl.col("before_correct")),
+        apart=pl.col(SKILL) != pl.col("before_skill_id"),
+    )
+    tied, others = pairs.filter("tied", "apart"), pairs.filter(~pl.col("tied"))
+    agreeing, count = int(tied.get_column("agree").sum()), len(tied)
+    right = int(rows.get_column(CORRECT).sum()) / len(rows)
+    usual = right**2 + (1 - right) ** 2
+    if len(others):
+        usual = int(others.get_column("agree").sum()) / len(others)
+    if count < 2 or agreeing / count < 0.95 or binom.sf(agreeing - 1, count, usual) > 1e-6:
+        return
+    raise DataError(
+        f"{file}: {count:,} rows have the order of their student's row before and another skill, "
+        f"and {agreeing / count:.0%} of them its answer too, where others agree in {usual:.0%}: "
+        "they look like the skills of one question, of which each would give the next one's answer "
+        "away. Name the question's column (question), or an order that tells answers apart"
+    )
 
 
 def check_folds(rows: pl.DataFrame) -> None:

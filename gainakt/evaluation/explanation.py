@@ -87,6 +87,10 @@ def explain_answer(
     begin, end = dataset.offsets[student : student + 2].tolist()
     name = dataset.student_ids[student]
     step = _checked_step(step, end - begin, name, any_skill=skill is not None)
+    if not answers_before(dataset, student, step):
+        raise DataError(
+            f"step {step} of student {name!r} is a skill of the first question; nothing is before"
+        )
     asked = int(dataset.rows.skill[begin + step]) if skill is None else skill
     return explain_prediction(predictor, dataset, student, step, asked)
 
@@ -123,8 +127,9 @@ def explain_prediction(
     """
     begin = int(dataset.offsets[student])
     reading, model = predictor.reading, predictor.model
-    start = context_start(step, reading.seq_len, reading.stride)
-    past = np.arange(begin + start, begin + step)
+    before = answers_before(dataset, student, step)
+    start = context_start(before, reading.seq_len, reading.stride)
+    past = np.arange(begin + start, begin + before)
     last = len(past) - 1
     for batch in predictor.batches(_history(dataset, past, skill)):
         output = model(batch)
@@ -166,6 +171,20 @@ def explain_prediction(
             for row, contribution, level, gain in columns
         ),
     )
+
+
+def answers_before(dataset: Dataset, student: int, step: int) -> int:
+    """Return how many rows of a student come before the answer that row `step` is a part of.
+
+    The skills of one question share its answer: those before would give it away.
+    """
+    begin, end = int(dataset.offsets[student]), int(dataset.offsets[student + 1])
+    before = begin + step
+    order = dataset.rows.order
+    if before < end:
+        while before > begin and order[before - 1] == order[begin + step]:
+            before -= 1
+    return before - begin
 
 
 def _history(dataset: Dataset, past: np.ndarray, skill: int) -> Sequences:

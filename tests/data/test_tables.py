@@ -66,6 +66,60 @@ def test_other_names_and_other_kinds_of_columns() -> None:
     assert histories(read_table(renamed.to_pandas(), **names | {"correct": "right"})) == expected
 
 
+def _coin_flips(students: int = 30, steps: int = 10) -> pl.DataFrame:
+    """Each question has two skills, so two rows; nothing can be predicted."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for student in range(students):
+        for step in range(steps):
+            question, right = int(rng.integers(30)), int(rng.integers(2))
+            for skill in (f"k{question % 5}", f"k{5 + question % 4}"):
+                rows.append((f"s{student}", f"q{question}", skill, right, step))
+    names = ["student", "question", "skill", "correct", "order"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def test_skills_of_one_question_are_one_answer_or_refused() -> None:
+    table = _coin_flips()
+    one = read_table(table).dataset
+    assert one.rows.order[:20].tolist() == np.repeat(np.arange(10), 2).tolist()
+    # with no more than the order, they would give each other away
+    with pytest.raises(DataError, match=r"300 rows have the order .* 100% of them its answer"):
+        read_table(table.drop("question"))
+    named = table.rename({"question": "item"})
+    again = read_table(named, question="item").dataset
+    assert again.rows.order.tolist() == one.rows.order.tolist()
+
+
+def test_answers_of_one_day_are_answers_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(1)
+    table = pl.DataFrame(
+        {
+            "student": np.repeat([f"s{i}" for i in range(20)], 20),
+            "skill": rng.choice(["a", "b", "c"], 400),
+            "correct": rng.integers(2, size=400),
+            "order": np.tile(np.arange(20) // 4, 20),
+        }
+    )
+    assert read_table(table).dataset.rows.order[:20].tolist() == list(range(20))
+    assert "300 rows of the table have the order of their student's row before" in caplog.text
+
+
+def test_a_prepared_table_says_with_its_order_which_rows_are_one_answer(tmp_path: Path) -> None:
+    table = _coin_flips()
+    table.write_csv(tmp_path / "flips.csv")
+    made = prepare(
+        "generic",
+        tmp_path / "flips.csv",
+        tmp_path / "made",
+        **{name: name for name in ("student", "skill", "correct", "order", "question")},
+    )
+    prepared = pl.read_parquet(tmp_path / "made" / "interactions.parquet")
+    for columns in (prepared.columns, [c for c in prepared.columns if c != "question_id"]):
+        long = read_table(prepared.select(columns), student="student_id", skill="skill_id")
+        assert long.dataset.rows.order.tolist() == made.rows.order.tolist()
+
+
 def test_names_that_are_not_text_are_refused_with_the_way_out() -> None:
     pandas = pytest.importorskip("pandas")
     cells = {"student": ["a", "a"], "skill": ["x", "y"], "correct": [0, 1]}

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ import pytest
 import torch
 
 from gainakt.data.sequences import chunk_sequences
-from gainakt.errors import GainaktError
-from gainakt.evaluation.explanation import explain_prediction
+from gainakt.errors import DataError, GainaktError
+from gainakt.evaluation.explanation import answers_before, explain_answer, explain_prediction
 from gainakt.models import build_model
 from gainakt.report.figures import explanation_figure, save
 from tests.conftest import Outcome
@@ -197,3 +198,18 @@ def test_the_command_explains_what_was_recorded_and_draws_it(
         assert told["probability"] == pytest.approx(row["probability"], abs=1e-5)
         assert (told["skill"], told["right"]) == (row["skill"], row["answer"] == 1)
         assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_skill_of_a_question_is_explained_from_before_the_question() -> None:
+    # answers 0, 1 and 2; the last two rows are skills of answer 2
+    data = dataset_of([4], n_skills=3)
+    data = replace(data, rows=data.rows.replace(order=np.array([0, 1, 2, 2])))
+    assert [answers_before(data, 0, step) for step in range(5)] == [0, 1, 2, 2, 4]
+    model = build_model(small_config("gainsum"), vocabulary_of(3))
+    predictor = predictor_of(model)
+    second = explain_answer(predictor, data, 0, 3, None)
+    assert (second.step, second.skill) == (3, "0")
+    assert [answer.step for answer in second.past] == [0, 1], "its own answer is not read"
+    first = replace(data, rows=data.rows.replace(order=np.array([0, 0, 1, 2])))
+    with pytest.raises(DataError, match="step 1 of student '0' is a skill of the first question"):
+        explain_answer(predictor, first, 0, 1, None)

@@ -527,3 +527,25 @@ if __name__ == "__main__":
     page = DOCS.read_text(encoding="utf-8")
     table = re.compile(r"\| check \|.*?\n(?=\n|\Z)", re.S)
     DOCS.write_text(table.sub(lambda _: checks_table(), page), encoding="utf-8")
+
+
+def test_skills_of_one_question_are_one_answer_to_it() -> None:
+    """Of coin flips whose questions have two skills, nothing can be predicted."""
+    rng = np.random.default_rng(7)
+    rows = [
+        (f"s{student}", f"q{question}", skill, right)
+        for student in range(60)
+        for question, right in zip(rng.integers(30, size=20), rng.integers(2, size=20), strict=True)
+        for skill in (f"k{question % 5}", f"k{5 + question % 4}")
+    ]
+    table = pl.DataFrame(rows, schema=["student", "item", "skill", "correct"], orient="row")
+    X, y = table.drop("correct"), table["correct"].to_numpy()
+    model = GainSumClassifier(**SMALL | {"question": "item"}).fit(X, y)
+    assert abs(model.score(X, y) - 0.5) < 0.1
+    scored = model.predict_proba(table)[:, 1]
+    second = np.arange(len(rows)) % 2 == 1
+    assert len(np.unique(scored[second])) < 100, "a skill after the first is not predicted apart"
+    plain = GainSumClassifier(**SMALL).fit(X.rename({"item": "question"}), y)
+    np.testing.assert_array_equal(
+        plain.predict_proba(table.rename({"item": "question"}))[:, 1], scored
+    )

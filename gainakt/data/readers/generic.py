@@ -20,7 +20,13 @@ from gainakt.data.sources import (
     fingerprint,
     read_csv,
 )
-from gainakt.data.validation import check_rows, number_interactions, parse_order, parse_times
+from gainakt.data.validation import (
+    check_rows,
+    number_interactions,
+    parse_order,
+    parse_times,
+    refuse_siblings,
+)
 from gainakt.errors import DataError
 
 _OPTION_COLUMNS = {
@@ -70,8 +76,10 @@ def checked_rows(
     if ORDER in columns:
         keys = parse_order(rows, ORDER, file, columns[ORDER], time_format)
         rows = rows.with_columns(keys.alias(ORDER))
-    rows = check_rows(rows, file, columns)
-    return _in_order(rows)
+    rows = _in_order(check_rows(rows, file, columns))
+    if KEY in rows.columns and QUESTION not in rows.columns:
+        refuse_siblings(rows, file)
+    return rows
 
 
 def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
