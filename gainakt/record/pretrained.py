@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ def load_pretrained(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
         The model, and what is known of its training.
 
     Raises:
-        ExperimentError: there is no such folder, or its files are damaged or of two models.
+        ExperimentError: there is no such folder, its files are damaged or of two models, or a newer
+            version of GainAKT wrote them.
     """
     if not folder.is_dir():
         raise ExperimentError(
@@ -98,10 +100,11 @@ def load_pretrained(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
         run = RunFolder(folder).best.is_file()
         hint = "; it is the folder of a run: use gainakt.load" if run else ""
         raise ExperimentError(f"{folder} has no {WEIGHTS}, so it holds no pretrained model{hint}")
-    checkpoint = load_checkpoint(folder / WEIGHTS)
     described = read_json(folder / CONFIG)
     if not isinstance(described, dict):
         raise ExperimentError(f"{folder / CONFIG} must hold a JSON object")
+    _refuse_newer(folder, described)
+    checkpoint = load_checkpoint(folder / WEIGHTS)
     about = described.pop("about", {})
     # versions may differ: what counts is that both files are of one model
     mine = _described(checkpoint)
@@ -114,6 +117,22 @@ def load_pretrained(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
             "take both from the same place"
         )
     return checkpoint, dict(about) if isinstance(about, dict) else {}
+
+
+def _refuse_newer(folder: Path, described: Mapping[str, Any]) -> None:
+    """What a newer version means by its files is not known, even where they look alike."""
+    wrote = str(described.get("gainakt_version", ""))
+    newer = _numbers(wrote) > _numbers(__version__)
+    if newer or described.get("format", FORMAT) != FORMAT:
+        raise ExperimentError(
+            f"{folder} was written by a newer version of GainAKT, {wrote or 'unknown'}; this is "
+            f"{__version__}: update it with pip install --upgrade gainakt"
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release of a version, to compare: 0.10.1 comes after 0.9."""
+    return tuple(map(int, re.findall(r"\d+", re.split(r"[^\d.]", version)[0])))
 
 
 def _described(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from torch import Tensor
 from gainakt.config import load_config
 from gainakt.errors import ConfigError
 from gainakt.models import build_model
+from gainakt.models.gainsum.block import ROTARY_BASE, rotate
 from gainakt.models.gainsum.evidence import attention_weights, preference, sum_evidence
 from gainakt.models.gainsum.model import GainSum
 from tests.helpers import Steps, batch_of, of_student, random_students, small_config, vocabulary_of
@@ -237,3 +239,13 @@ def test_gradients_reach_every_parameter() -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ConfigError, match="n_heads = 5"):
         load_config(None, {"model": "gainsum", "n_heads": 5})
+
+
+def test_rotary_angles_have_the_digits_of_what_they_turn() -> None:
+    x = torch.ones(2, 1, 4, dtype=torch.float64)
+    position = torch.tensor([0, 99_999])
+    turned = rotate(x, position)[1, 0].numpy()
+    for pair, speed in enumerate((1.0, ROTARY_BASE**-0.5)):
+        angle = 99_999 * speed
+        expected = [np.cos(angle) - np.sin(angle), np.sin(angle) + np.cos(angle)]
+        np.testing.assert_allclose(turned[2 * pair : 2 * pair + 2], expected, rtol=0, atol=1e-10)

@@ -385,3 +385,20 @@ def test_no_warning_without_a_reason() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         small_tracer().predict(TABLE, unknown="skip")
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [("config.json", "gainakt_version", "9.9.9"), ("config.json", "format", "gainakt-2")],
+)
+def test_what_a_newer_version_wrote_is_refused_as_such(
+    file: str, name: str, value: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    small_tracer().save_pretrained(folder)
+    content = json.loads((folder / file).read_text(encoding="utf-8"))
+    (folder / file).write_text(json.dumps(content | {name: value}), encoding="utf-8")
+    with pytest.raises(ExperimentError, match="was written by a newer version of GainAKT"):
+        package.Tracer.from_pretrained(folder)
+    (folder / file).write_text(json.dumps(content | {"gainakt_version": "0.0.9"}))
+    package.Tracer.from_pretrained(folder)

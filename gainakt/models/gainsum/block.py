@@ -22,8 +22,9 @@ def rotate(x: Tensor, position: Tensor) -> Tensor:
         x: (N, H, d), d even.
         position: (N,).
     """
-    width = x.shape[-1]
-    speed: Tensor = ROTARY_BASE ** (-torch.arange(0, width, 2, device=x.device) / width)
+    width, dtype = x.shape[-1], wide(x).dtype
+    places = torch.arange(0, width, 2, device=x.device, dtype=dtype)
+    speed: Tensor = ROTARY_BASE ** (-places / width)
     angle = position[:, None, None] * speed
     turn = torch.polar(torch.ones_like(angle), angle)
     turned = torch.view_as_complex(wide(x).unflatten(-1, (-1, 2))) * turn
