@@ -19,7 +19,7 @@ from gainakt.data.tables import MemoryDataset
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.evaluation.predictor import Predictor, Reading
 from gainakt.models import build_model
-from gainakt.models.interface import KnowledgeTracer
+from gainakt.models.interface import KnowledgeTracer, ModelOutput
 from gainakt.record.checkpoint import Checkpoint
 from gainakt.tracer import Tracer
 
@@ -157,3 +157,23 @@ def random_table(lengths: Sequence[int], n_skills: int = 5, seed: int = 0) -> pl
         for skill, answer in steps
     ]
     return pl.DataFrame(rows, schema=["student", "skill", "correct"], orient="row")
+
+
+SKILLS = 4
+
+
+def small_model(name: str = "gainakt2exp", **overrides: Any) -> KnowledgeTracer:
+    """A tiny model of `SKILLS` skills that reads as it does in evaluation."""
+    return build_model(small_config(name, **overrides), vocabulary_of(SKILLS)).eval()
+
+
+def outputs(output: ModelOutput) -> dict[str, Tensor]:
+    """The outputs that a model has, by name."""
+    fields = {"logits": output.logits, "mastery": output.mastery, "gains": output.gains}
+    return {name: values for name, values in fields.items() if values is not None}
+
+
+@torch.no_grad()
+def read(model: KnowledgeTracer, batch: Batch, index: int) -> dict[str, Tensor]:
+    """All outputs for one sequence of a batch."""
+    return {k: of_student(batch, v, index) for k, v in outputs(model(batch)).items()}

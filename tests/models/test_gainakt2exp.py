@@ -1,8 +1,7 @@
-"""The model: its size, mastery by cumulative sum, and what holds for every registered model."""
+"""GainAKT2Exp: its size, its blocks, and mastery by cumulative sum."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,43 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainakt.config import MODELS, load_config
-from gainakt.data.batches import Batch, make_batch
+from gainakt.config import load_config
 from gainakt.errors import ConfigError
-from gainakt.models import KnowledgeTracer, ModelOutput, build_model
+from gainakt.models import build_model
 from gainakt.models.attention import Dropout, causal_attention
 from gainakt.models.gainakt2exp import GainAKT2Exp, TwoStreamBlock, accumulate_mastery
 from tests.helpers import (
+    SKILLS,
     batch_of,
     of_student,
+    outputs,
     random_students,
-    sequences_of,
     small_config,
+    small_model,
     vocabulary_of,
 )
-
-SKILLS = 4
-every_model = pytest.mark.parametrize("name", MODELS)
-
-
-def small_model(name: str = "gainakt2exp", **overrides: Any) -> KnowledgeTracer:
-    return build_model(small_config(name, **overrides), vocabulary_of(SKILLS)).eval()
-
-
-def outputs(output: ModelOutput) -> dict[str, Tensor]:
-    """The outputs that a model has, by name."""
-    fields = {"logits": output.logits, "mastery": output.mastery, "gains": output.gains}
-    return {name: values for name, values in fields.items() if values is not None}
-
-
-@torch.no_grad()
-def read(model: KnowledgeTracer, batch: Batch, index: int) -> dict[str, Tensor]:
-    """All outputs for one sequence of a batch."""
-    return {k: of_student(batch, v, index) for k, v in outputs(model(batch)).items()}
-
-
-def test_every_model_has_parameters_and_a_builder() -> None:
-    assert set(MODELS) == set(MODELS)
 
 
 def test_seed_size_has_14_658_761_parameters() -> None:
@@ -63,20 +40,6 @@ def test_seed_size_has_14_658_761_parameters() -> None:
     heads = 2 * (512 * 100 + 100)
     assert embeddings + 6 * block + prediction + heads == 14_658_761
     assert sum(p.numel() for p in model.parameters()) == 14_658_761
-
-
-@every_model
-def test_initial_weights_depend_on_the_seed_only(name: str) -> None:
-    torch.manual_seed(1)
-    first = small_model(name).state_dict()
-    torch.manual_seed(2)
-    before = torch.get_rng_state()
-    second = small_model(name).state_dict()
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    other = small_model(name, seed=43)
-    if next(other.parameters(), None) is not None:
-        assert not all(torch.equal(first[key], w) for key, w in other.state_dict().items())
 
 
 def test_no_skills_no_model() -> None:
@@ -194,111 +157,6 @@ def test_attention_stays_inside_the_sequence_and_looks_back_only() -> None:
         counts = torch.arange(1, len(own) + 1)[:, None]
         expected = own.cumsum(dim=0) / counts
         torch.testing.assert_close(of_student(batch, attended, index), expected)
-
-
-@every_model
-@pytest.mark.parametrize("step", [0, 1, 6, 23, 37])
-def test_no_output_knows_anything_later(name: str, step: int) -> None:
-    """Change the next answer and every step after it: nothing up to the step moves by a bit.
-
-    The skill asked next stays, since the prediction may read it.
-    """
-    model = small_model(name)
-    students = random_students([5, 40, 38, 40], SKILLS, seed=2)
-    index = 1
-    before = read(model, batch_of(*students), index)
-    rng = np.random.default_rng(step)
-    changed = list(students[index])
-    next_skill, next_answer = changed[step + 1]
-    changed[step + 1] = (next_skill, 1 - next_answer)
-    for later in range(step + 2, 40):
-        skill = changed[later][0] + int(rng.integers(1, SKILLS))
-        changed[later] = (skill % SKILLS, int(rng.integers(2)))
-    students[index] = changed
-    after = read(model, batch_of(*students), index)
-    for output, values in before.items():
-        assert torch.equal(after[output][: step + 1], values[: step + 1]), output
-        # the change was one that the model sees, unless mastery is full already
-        full = output == "mastery" and bool((values[step + 1] == 1).all())
-        same = torch.equal(after[output][step + 1], values[step + 1])
-        assert full or not model.reads_history or not same, output
-
-
-@every_model
-def test_the_prediction_reads_the_skill_asked_next_and_nothing_else_does(name: str) -> None:
-    model = small_model(name)
-    students = random_students([20], SKILLS)
-    step = 8
-    before = read(model, batch_of(*students), 0)
-    changed = list(students[0])
-    skill, answer = changed[step + 1]
-    changed[step + 1] = ((skill + 1) % SKILLS, answer)
-    after = read(model, batch_of(changed), 0)
-    assert torch.equal(after["logits"][:step], before["logits"][:step])
-    if next(model.parameters(), None) is not None:  # what is fitted is alike for all before it is
-        assert after["logits"][step] != before["logits"][step]
-    for output in set(before) - {"logits"}:
-        assert torch.equal(after[output][: step + 1], before[output][: step + 1]), output
-
-
-@every_model
-def test_other_students_are_never_read(name: str) -> None:
-    """Neighbours in the same rectangle change entirely; every bit of a student's outputs stays."""
-    model = small_model(name)
-    students = random_students([12, 12, 12], SKILLS, seed=4)
-    before = read(model, batch_of(*students), 1)
-    others = random_students([12, 12, 12], SKILLS, seed=5)
-    after = read(model, batch_of(others[0], students[1], others[2]), 1)
-    for output, values in before.items():
-        assert torch.equal(after[output], values), output
-
-
-@every_model
-def test_outputs_are_equal_alone_and_in_company(name: str) -> None:
-    model = small_model(name)
-    students = random_students([3, 4, 6, 9, 15, 16, 40], SKILLS, seed=6)
-    together = batch_of(*students)
-    assert int((~together.valid).sum()) > 0
-    for index, steps in enumerate(students):
-        company, alone = read(model, together, index), read(model, batch_of(steps), 0)
-        for output, values in company.items():
-            torch.testing.assert_close(alone[output], values, atol=1e-5, rtol=1e-5)
-
-
-@every_model
-def test_padding_content_changes_no_output(name: str) -> None:
-    model = small_model(name)
-    batch = batch_of(*random_students([3, 4, 6, 7], SKILLS, seed=7))
-    padding = ~batch.valid
-    assert bool(padding.any())
-    other = replace(
-        batch,
-        skill=torch.where(padding, (batch.skill + 1) % SKILLS, batch.skill),
-        response=torch.where(padding, 1 - batch.response, batch.response),
-        next_skill=torch.where(padding, (batch.next_skill + 2) % SKILLS, batch.next_skill),
-    )
-    with torch.no_grad():
-        before, after = outputs(model(batch)), outputs(model(other))
-    for output, values in before.items():
-        assert torch.equal(after[output][batch.valid], values[batch.valid]), output
-
-
-@every_model
-def test_the_longest_sequence_fits_and_dropout_is_off_in_evaluation(name: str) -> None:
-    config = small_config(name)
-    sequences = sequences_of(*random_students([config.model.seq_len], SKILLS))
-    batch = make_batch(sequences, np.array([0]))
-    model = small_model(name)
-    assert torch.equal(model(batch).logits, model(batch).logits)
-
-
-@every_model
-def test_the_last_skill_and_a_single_skill_are_modelled(name: str) -> None:
-    config = small_config(name)
-    for skills in (1, 3):
-        steps = [(skills - 1, t % 2) for t in range(5)]
-        logits = build_model(config, vocabulary_of(skills))(batch_of(steps)).logits
-        assert bool(torch.isfinite(logits).all())
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
