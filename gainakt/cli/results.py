@@ -25,9 +25,10 @@ def check(run: Run, *, as_json: Json = False) -> int:
 
     For example: `gainakt check experiments/20260101_120000_gainakt2exp_run`.
     """
+    folder = find(run)  # a name that is mistyped is answered before torch is loaded
     from gainakt.record.checklist import run_checks
 
-    checks = run_checks(find(run))
+    checks = run_checks(folder)
     if as_json:
         print(json.dumps([vars(c) for c in checks]))
     else:
@@ -63,11 +64,11 @@ def evaluate(
         raise GainaktError("--against compares mastery: give --interpretability too")
     if flips < 1:
         raise GainaktError(f"--flips = {flips}: at least 1 answer must be flipped")
+    folder = find(run)
     from gainakt.experiment.console import RunConsole
     from gainakt.experiment.evaluate import evaluate as evaluate_run
     from gainakt.experiment.interpret import interpret
 
-    folder = find(run)
     with RunConsole(quiet) as console:
         metrics = evaluate_run(folder, split, console, data)
         lines = [
@@ -96,11 +97,12 @@ def score(
     For example: `gainakt score experiments/20260101_120000_gainsum_run --data data/all --out
     all.parquet`.
     """
+    folder = find(run)
     from gainakt.experiment.console import RunConsole
     from gainakt.experiment.score import score as score_data
 
     with RunConsole(quiet) as console:
-        scored = score_data(find(run), data, out, console)
+        scored = score_data(folder, data, out, console)
     line = (
         f"{scored['targets']:,} predictions for {scored['students']:,} students in {out} "
         f"({scored['interactions_per_second']:,.0f} interactions a second)"
@@ -133,9 +135,10 @@ def explain(
 
     For example: `gainakt explain experiments/20260101_120000_gainsum_run --student 17 --step 9`.
     """
+    folder = find(run)
     from gainakt.experiment import explain as explaining
 
-    explained = explaining.explain(find(run), student, step, skill, data)
+    explained = explaining.explain(folder, student, step, skill, data)
     if picture is not None:
         from gainakt.report.figures import explanation_figure, save
 
@@ -162,12 +165,13 @@ def compare(
     A group is a folder of runs, such as `gainakt crossval` makes. Two single runs exit with code 1
     when they are different. For example: `gainakt compare RUN_A RUN_B --tolerance val_auc=1e-3`.
     """
+    if len(runs) < 2:
+        raise GainaktError(f"compare needs at least two runs, {len(runs)} given")
+    folders = [find(run) for run in runs]
     from gainakt.experiment import compare as comparing
     from gainakt.experiment import groups as grouping
 
-    if len(runs) < 2:
-        raise GainaktError(f"compare needs at least two runs, {len(runs)} given")
-    found = [grouping.find_group(find(run)) for run in runs]
+    found = [grouping.find_group(folder) for folder in folders]
     result: comparing.Comparison | grouping.GroupComparison
     if len(found) == 2 and all(group.single for group in found):
         result = comparing.compare_two(
@@ -205,10 +209,10 @@ def report(
     """
     if not runs:
         raise GainaktError("report needs a run, or several to compare")
+    folders = [find(run) for run in runs]
     from gainakt.report.comparison import write_comparison
     from gainakt.report.page import write_report
 
-    folders = [find(run) for run in runs]
     if len(folders) == 1 and folders[0].config.is_file():
         page = write_report(folders[0], out, data)
     elif data is not None:

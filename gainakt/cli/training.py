@@ -85,12 +85,12 @@ def resume(
     A finished run is trained on with --epochs, in a folder of its own, as if it had been told to
     from the start. For example: `gainakt resume experiments/20260101_120000_gainakt2exp_run`.
     """
+    folder = find(run)
     from gainakt.experiment.console import RunConsole
     from gainakt.experiment.further import train_further
     from gainakt.experiment.resume import resume as resume_run
     from gainakt.report.ending import draw_report
 
-    folder = find(run)
     result: RunResult | None
     with RunConsole(quiet) as console:
         now = datetime.now(UTC)
@@ -123,6 +123,7 @@ def reproduce(
 
     For example: `gainakt reproduce experiments/20260101_120000_gainakt2exp_run`.
     """
+    folder = find(run)
     from gainakt.experiment.compare import parse_tolerances
     from gainakt.experiment.console import RunConsole
     from gainakt.experiment.resume import reproduce as reproduce_run
@@ -131,7 +132,7 @@ def reproduce(
     tolerances = parse_tolerances(tolerance or ())
     with RunConsole(quiet) as console:
         repetition = reproduce_run(
-            find(run),
+            folder,
             datetime.now(UTC),
             typed(),
             console,

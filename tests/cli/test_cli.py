@@ -142,6 +142,30 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr == "[]\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "nothing"],
+        ["evaluate", "nothing"],
+        ["resume", "nothing"],
+        ["reproduce", "nothing"],
+        ["report", "nothing"],
+        ["compare", "nothing", "nothing"],
+        ["explain", "nothing", "--student", "1"],
+        ["score", "nothing", "--data", "data", "--out", "out.parquet"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_mistyped_run_is_answered_before_anything_heavy_is_loaded(
+    words: list[str], tmp_path: Path
+) -> None:
+    code = HELP.replace('["--help"]', repr(words)).replace("end.code == 0", "end.code == 1")
+    assert code.count("nothing")
+    done = child(code + f"print(sorted(set(sys.modules) & set({HEAVY})), file=sys.stderr)")
+    assert "no experiment folder 'nothing'" in done.stderr
+    assert done.stderr.endswith("[]\n")
+
+
 def test_help_answers_at_once() -> None:
     # processor time, so that a busy machine does not fail it; the best of three
     seconds = []
