@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gainakt.arrays import IntArray
@@ -87,21 +88,21 @@ class Batch:
         None where a row holds one sequence: then those are all steps up to it.
     """
 
-    skill: Tensor
-    response: Tensor
-    position: Tensor
-    sequence: Tensor
-    valid: Tensor
-    next_skill: Tensor
-    next_response: Tensor
-    target: Tensor
-    has_next: Tensor
+    skill: Int[Tensor, " N"]
+    response: Int[Tensor, " N"]
+    position: Int[Tensor, " N"]
+    sequence: Int[Tensor, " N"]
+    valid: Bool[Tensor, " N"]
+    next_skill: Int[Tensor, " N"]
+    next_response: Int[Tensor, " N"]
+    target: Float[Tensor, " N"]
+    has_next: Bool[Tensor, " N"]
     rectangles: tuple[Rectangle, ...]
-    visible: Tensor | None = None
-    question: Tensor | None = None
-    next_question: Tensor | None = None
-    time: Tensor | None = None
-    next_time: Tensor | None = None
+    visible: Bool[Tensor, "N length"] | None = None
+    question: Int[Tensor, " N"] | None = None
+    next_question: Int[Tensor, " N"] | None = None
+    time: Int[Tensor, " N"] | None = None
+    next_time: Int[Tensor, " N"] | None = None
 
     def masks(self) -> tuple[Tensor, ...]:
         """Return `visible` as one more tensor for `by_rectangle`, or none."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gainakt.data.batches import Batch, make_batch
@@ -28,9 +29,9 @@ class ModelOutput:
     gains: (N, K) >= 0, what the step's interaction added to each skill.
     """
 
-    logits: Tensor
-    mastery: Tensor | None = None
-    gains: Tensor | None = None
+    logits: Float[Tensor, " N"]
+    mastery: Float[Tensor, "N K"] | None = None
+    gains: Float[Tensor, "N K"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +43,12 @@ class Explanation:
         what the answer at step i adds to the prediction made after step t, 0 for i > t.
     """
 
-    logits: Tensor
-    prior: Tensor
-    contributions: tuple[Tensor, ...]
+    logits: Float[Tensor, " N"]
+    prior: Float[Tensor, " N"]
+    contributions: tuple[Float[Tensor, "rows length length"], ...]
 
 
+@runtime_checkable
 class StudentState(Protocol):
     """What a model holds of one student's past, to predict the next answer on any skill.
 
@@ -87,12 +89,14 @@ class KnowledgeTracer(nn.Module):
         """Return the predictions after every step of `batch`."""
         raise TypeError(f"{type(self).__name__} does not define forward")
 
-    def mastery(self, batch: Batch, skills: Tensor | None = None) -> Tensor | None:
+    def mastery(
+        self, batch: Batch, skills: Int[Tensor, " M"] | None = None
+    ) -> Float[Tensor, "N M"] | None:
         """Return the mastery (N, M) after every step of M skills, all K by default."""
         mastery: Tensor | None = self(batch).mastery
         return mastery if mastery is None or skills is None else mastery[:, skills]
 
-    def mastery_asked(self, batch: Batch, output: ModelOutput) -> Tensor | None:
+    def mastery_asked(self, batch: Batch, output: ModelOutput) -> Float[Tensor, " N"] | None:
         """Return the mastery (N,) of the skill asked next, from the output of the same batch."""
         if output.mastery is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
 
 from gainakt.data.batches import Batch
@@ -13,7 +14,7 @@ ADAPTIVE_SLOPE = 4.0
 ADAPTIVE_LIMIT = 3.0
 
 
-def residual_performance(batch: Batch, window: int) -> Tensor:
+def residual_performance(batch: Batch, window: int) -> Float[Tensor, " N"]:
     """The next answer minus its centred moving average over `window` steps of its own sequence.
 
     At the ends of a sequence the average is over the steps that exist.
@@ -33,7 +34,7 @@ def residual_performance(batch: Batch, window: int) -> Tensor:
     return answer - total / count.clamp(min=1)
 
 
-def performance(batch: Batch, residual_window: int | None) -> Tensor:
+def performance(batch: Batch, residual_window: int | None) -> Float[Tensor, " N"]:
     """What mastery and gains are correlated with, (N,): r_{t+1}, or its residual."""
     if residual_window is None:
         return batch.next_response.float()
@@ -41,8 +42,11 @@ def performance(batch: Batch, residual_window: int | None) -> Tensor:
 
 
 def batch_correlations(
-    mastery: Tensor, gains: Tensor, batch: Batch, target: Tensor
-) -> tuple[Tensor, Tensor]:
+    mastery: Float[Tensor, "N K"],
+    gains: Float[Tensor, "N K"],
+    batch: Batch,
+    target: Float[Tensor, " N"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """corr(mean_k m_t, perf) and corr(mean_k g_t, perf) over the steps with a next answer."""
     return (
         pearson(mastery.mean(dim=1), target, batch.has_next),

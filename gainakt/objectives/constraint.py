@@ -5,32 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from gainakt.data.batches import Batch
 from gainakt.models.interface import GAIN_RATE
 from gainakt.objectives.statistics import masked_mean
 
+PerSkill = Float[Tensor, "N K"]
+Scalar = Float[Tensor, ""]
+
 # Gains at right answers must exceed those at wrong ones by this much.
 GAIN_MARGIN = 0.1
 
 
-def of_practised_skill(values: Tensor, batch: Batch) -> Tensor:
+def of_practised_skill(values: PerSkill, batch: Batch) -> Float[Tensor, " N"]:
     """Return (N,): of (N, K) `values`, the column of the skill practised at each step."""
     return values.gather(1, batch.skill[:, None]).squeeze(1)
 
 
-def non_negative(mastery: Tensor, gains: Tensor, batch: Batch) -> Tensor:
+def non_negative(mastery: PerSkill, gains: PerSkill, batch: Batch) -> Scalar:
     """mean relu(-g)."""
     return masked_mean((-gains).relu(), batch.valid)
 
 
-def monotonicity(mastery: Tensor, gains: Tensor, batch: Batch) -> Tensor:
+def monotonicity(mastery: PerSkill, gains: PerSkill, batch: Batch) -> Scalar:
     """mean relu(m_t - m_{t+1}) over pairs of steps within a sequence."""
     return masked_mean((mastery[:-1] - mastery[1:]).relu(), batch.pairs(1))
 
 
-def mastery_performance(mastery: Tensor, gains: Tensor, batch: Batch) -> Tensor:
+def mastery_performance(mastery: PerSkill, gains: PerSkill, batch: Batch) -> Scalar:
     """mean of 1 - m_t[q_t] over right answers plus mean of m_t[q_t] over wrong ones."""
     practised = of_practised_skill(mastery, batch)
     right = batch.valid & (batch.response == 1)
@@ -38,7 +42,7 @@ def mastery_performance(mastery: Tensor, gains: Tensor, batch: Batch) -> Tensor:
     return masked_mean(1 - practised, right) + masked_mean(practised, wrong)
 
 
-def gain_performance(mastery: Tensor, gains: Tensor, batch: Batch) -> Tensor:
+def gain_performance(mastery: PerSkill, gains: PerSkill, batch: Batch) -> Scalar:
     """relu(mean g_t[q_t] over wrong - mean g_t[q_t] over right + 0.1)."""
     practised = of_practised_skill(gains, batch)
     right = masked_mean(practised, batch.valid & (batch.response == 1))
@@ -46,13 +50,13 @@ def gain_performance(mastery: Tensor, gains: Tensor, batch: Batch) -> Tensor:
     return (wrong - right + GAIN_MARGIN).relu()
 
 
-def sparsity(mastery: Tensor, gains: Tensor, batch: Batch) -> Tensor:
+def sparsity(mastery: PerSkill, gains: PerSkill, batch: Batch) -> Scalar:
     """mean g_t[k] over the skills k that are not practised at t; 0 with a single skill."""
     others = gains.sum(dim=1) - of_practised_skill(gains, batch)
     return masked_mean(others / max(gains.shape[1] - 1, 1), batch.valid)
 
 
-def consistency(mastery: Tensor, gains: Tensor, batch: Batch) -> Tensor:
+def consistency(mastery: PerSkill, gains: PerSkill, batch: Batch) -> Scalar:
     """mean abs((m_{t+1} - m_t) - 0.1 g_{t+1}) over pairs of steps within a sequence."""
     change = mastery[1:] - mastery[:-1]
     return masked_mean((change - GAIN_RATE * gains[1:]).abs(), batch.pairs(1))
@@ -70,8 +74,8 @@ CONSTRAINTS: dict[str, Callable[[Tensor, Tensor, Batch], Tensor]] = {
 
 
 def constraint_loss(
-    mastery: Tensor, gains: Tensor, batch: Batch, weights: dict[str, float | Tensor]
-) -> Tensor:
+    mastery: PerSkill, gains: PerSkill, batch: Batch, weights: dict[str, float | Tensor]
+) -> Scalar:
     """Weighted sum of the constraint terms; a term of weight 0 is not computed.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from gainakt.data.batches import Batch
@@ -16,7 +17,9 @@ def retention_loss(
     return weight * (peak - delta - correlation).relu()
 
 
-def lag_correlations(gains: Tensor, batch: Batch, max_lag: int) -> Tensor:
+def lag_correlations(
+    gains: Float[Tensor, "N K"], batch: Batch, max_lag: int
+) -> Float[Tensor, " L"]:
     """c_l = corr(mean_k gain at t, answer at t + l) for l = 1..max_lag, within sequences.
 
     Of the rows of one question only the first is an answer: the others were seen with it.
@@ -35,12 +38,14 @@ def lag_correlations(gains: Tensor, batch: Batch, max_lag: int) -> Tensor:
     return torch.stack(correlations)
 
 
-def lag_loss(weight: float, lag_weights: Tensor, correlations: Tensor) -> Tensor:
+def lag_loss(
+    weight: float, lag_weights: Float[Tensor, " L"], correlations: Float[Tensor, " L"]
+) -> Float[Tensor, ""]:
     """-weight * sum(w_l c_l) / sum(w_l)."""
     return -weight * (lag_weights * correlations).sum() / lag_weights.sum()
 
 
-def mastery_variance(mastery: Tensor, batch: Batch) -> Tensor:
+def mastery_variance(mastery: Float[Tensor, "N K"], batch: Batch) -> Float[Tensor, ""]:
     """Variance of mastery over all valid steps and skills of a batch."""
     # where, not an index: its shape does not depend on the data, so nothing waits for the device
     count = batch.valid.sum().clamp(min=1) * mastery.shape[1]

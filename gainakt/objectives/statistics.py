@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 # Below this product of variances a series counts as constant and its correlation is 0.
 _CONSTANT = 1e-12
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+def masked_mean(
+    values: Float[Tensor, " N"] | Float[Tensor, "N K"], mask: Bool[Tensor, " N"]
+) -> Float[Tensor, ""]:
     """Mean of `values` where `mask` holds; 0 where it holds nowhere.
 
     Args:
@@ -21,7 +24,9 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return values.where(mask, 0.0).sum() / mask.sum().clamp(min=1)
 
 
-def pearson(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+def pearson(
+    x: Float[Tensor, " N"], y: Float[Tensor, " N"], mask: Bool[Tensor, " N"]
+) -> Float[Tensor, ""]:
     """Pearson correlation of (N,) `x` and `y` where `mask` holds, differentiable in both.
 
     A constant series correlates 0, with zero gradient.
