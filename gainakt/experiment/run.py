@@ -52,6 +52,9 @@ from gainakt.training.distillation import soft_answers, teacher_config, teacher_
 from gainakt.training.loop import History, Trainer
 from gainakt.words import counted
 
+# Fewer steps than this leave most models where they began.
+FEW_STEPS = 500
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -202,6 +205,13 @@ class TrainingRun:
             f"{counted(trainer.steps_per_epoch, 'batch', 'batches')} an epoch, up to "
             f"{counted(trainer.epochs, 'epoch')}; step: {trainer.backend}"
         )
+        steps = trainer.steps_per_epoch * trainer.epochs
+        if steps < FEW_STEPS and not trainer.steps.once:
+            self.console.say(
+                f"note: {counted(steps, 'optimiser step')} in all, however long it takes; settings "
+                f"made for more data may need {FEW_STEPS} or more: try a smaller batch_size "
+                f"(now {self.config.training.batch_size}) or more epochs"
+            )
         return trainer
 
 

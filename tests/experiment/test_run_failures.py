@@ -431,6 +431,22 @@ def test_bf16_that_makes_a_processor_slower_is_said(
     assert ("this processor takes 2.7 times longer in bf16" in outcome.err) is told
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"epochs": 1}, True), ({"epochs": 1, "model": "bkt"}, False)],
+    ids=["few steps", "fitted at once"],
+)
+def test_settings_that_leave_few_steps_are_said(
+    settings: dict[str, object], told: bool, train_tiny: Train
+) -> None:
+    if "model" in settings:
+        settings |= dict.fromkeys(("d_model", "n_heads", "num_encoder_blocks", "d_ff"))
+    outcome = train_tiny(**settings)
+    assert outcome.code == 0
+    assert ("in all, however long it takes" in outcome.err) is told
+    assert not told or "try a smaller batch_size (now 16) or more epochs" in outcome.err
+
+
 def test_a_data_set_that_is_not_there(train_tiny: Train, tmp_path: Path) -> None:
     outcome = train_tiny(data=tmp_path / "nowhere")
     expect_refusal(outcome, tmp_path / "out", f"no prepared data set at {tmp_path / 'nowhere'}")
