@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -53,15 +54,23 @@ def spell(cell: Any) -> str:
 
     The same student is 3 in an array of whole numbers and 3.0 in one that has empty cells.
     """
-    if cell is None:
+    if is_missing(cell):
         return ""
     if isinstance(cell, bool | np.bool_):
         return str(int(cell))
-    if isinstance(cell, float | np.floating):
+    if isinstance(cell, float | np.floating | Decimal):
         if not math.isfinite(cell):
             return ""
         return str(int(cell) if cell == int(cell) else cell)
     return str(cell)
+
+
+def is_missing(cell: Any) -> bool:
+    """Return whether a cell says that nothing is there: None, not a number, not a time, NA."""
+    try:
+        return cell is None or bool(cell != cell)
+    except (TypeError, ArithmeticError):  # pandas' NA is neither true nor false
+        return True
 
 
 def answers_of(y: Any, rows: int) -> npt.NDArray[np.int8]:

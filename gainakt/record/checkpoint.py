@@ -41,6 +41,11 @@ class Checkpoint:
     weights: dict[str, Tensor]
     first_answers: tuple[float, ...] | None = None
 
+    @property
+    def skill_ids(self) -> tuple[str, ...]:
+        """The skills that the model knows, in the order of their codes."""
+        return self.vocabulary.skills
+
     def model(self) -> KnowledgeTracer:
         """Build the model and load the weights into it.
 

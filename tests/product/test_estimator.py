@@ -9,6 +9,7 @@ import pickle
 import re
 import sys
 import warnings
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import gainakt
 from gainakt import GainSumClassifier
 from gainakt.config import load_config
+from gainakt.data.estimator_input import spell
 from gainakt.data.interactions import load_dataset
 from gainakt.errors import ConfigError, DataError
 from gainakt.evaluation.metrics import auc
@@ -549,3 +551,23 @@ def test_skills_of_one_question_are_one_answer_to_it() -> None:
     np.testing.assert_array_equal(
         plain.predict_proba(table.rename({"item": "question"}))[:, 1], scored
     )
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [None, pd.NA, pd.NaT, float("nan"), Decimal("NaN"), Decimal("sNaN"), np.datetime64("NaT")],
+    ids=repr,
+)
+@pytest.mark.parametrize("column", [0, 1])
+def test_a_missing_id_in_an_array_is_missing_and_no_student_or_skill(
+    nothing: object, column: int
+) -> None:
+    cells = np.array([["s", "k"], ["t", "l"]] * 6, dtype=object)
+    cells[3, column] = nothing
+    with pytest.raises(DataError, match="row 4, column .*: empty; an id is missing"):
+        GainSumClassifier(**SMALL).fit(cells, [0, 1] * 6)
+
+
+def test_a_whole_number_is_one_id_whatever_its_type() -> None:
+    same = [3, 3.0, np.int64(3), np.float32(3), Decimal("3.0"), Decimal(3), "3"]
+    assert {spell(cell) for cell in same} == {"3"}
