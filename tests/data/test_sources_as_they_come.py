@@ -248,6 +248,13 @@ def test_students_are_numbered_through_a_folder(tmp_path: Path) -> None:
 def test_a_blank_line_among_lines_is_said(read: Read) -> None:
     with pytest.raises(DataError, match="line 4 is blank"):
         read("11\n1,1,2\n1,0,1\n\n1,1,2\n1,0,1\n", reader="akt_lines")
+    with pytest.raises(DataError, match="line 4 is blank"):  # between students
+        read("3\n1,1,2\n1,0,1\n\n3\n1,1,2\n1,0,1\n", reader="akt_lines")
+
+
+def test_a_quote_among_lines_is_said(read: Read) -> None:
+    with pytest.raises(DataError, match="line 2 holds a quote"):
+        read('3\n1,"2,1\n1,0,1\n', reader="akt_lines")
 
 
 @pytest.mark.parametrize("value", ["0.0", " 2", "True", ""])

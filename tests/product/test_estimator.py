@@ -564,7 +564,7 @@ def test_a_missing_id_in_an_array_is_missing_and_no_student_or_skill(
 ) -> None:
     cells = np.array([["s", "k"], ["t", "l"]] * 6, dtype=object)
     cells[3, column] = nothing
-    with pytest.raises(DataError, match="row 4, column .*: empty; an id is missing"):
+    with pytest.raises(DataError, match=r"row 4, column .*: empty; an id is missing"):
         GainSumClassifier(**SMALL).fit(cells, [0, 1] * 6)
 
 

@@ -70,16 +70,19 @@ def _read_file(path: Path, lines: int | None, heads: str | None, numbered: int) 
     text = [line.strip().removesuffix(",") for line in content.split("\n")]
     while text and not text[-1]:
         text.pop()
+    for number, line in enumerate(text, start=1):
+        if not line:
+            raise DataError(
+                f"{path}, line {number} is blank; a student's lines follow one another with "
+                "something on each, and nothing between students"
+            )
+        if '"' in line:
+            raise DataError(f"{path}, line {number} holds a quote; these files have none")
     lines = lines or _guess_lines(text)
     if not text or len(text) % lines:
         raise DataError(
             f"{path} has {len(text)} lines, which is no multiple of {lines} (lines a student); "
             "the option lines says how many there are: 3 or 4"
-        )
-    if "" in text:
-        raise DataError(
-            f"{path}, line {text.index('') + 1} is blank; every student has {lines} lines with "
-            "something on each"
         )
     names = _LISTS_OF_LINES[lines]
     records: dict[str, list[Any]] = {
