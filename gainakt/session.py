@@ -104,15 +104,20 @@ class Session:
                 self.state.extend(Rows.join(taken))
                 self.answers += len(taken)
 
-    def predict(self, skill: object) -> float:
+    def predict(self, skill: object, question: object = None) -> float:
         """Return the probability of a right answer if `skill` were asked next.
 
         Before the first answer it is what students' first answers were like in training.
 
+        Args:
+            skill: id; of a question with several skills, the first of them.
+            question: id of the question that asks for it. One that the model does not know is
+                predicted as questions on its skill are.
+
         Raises:
             DataError: the skill is unknown to the model.
         """
-        return float(self._probabilities([self._code(skill)])[0])
+        return float(self._probabilities([self._code(skill)], self._question(question))[0])
 
     def predict_many(self, skills: Sequence[object] | None = None) -> dict[str, float]:
         """Return skill -> probability of a right answer if it were asked next; all by default.
@@ -150,10 +155,10 @@ class Session:
         return mastery
 
     @torch.inference_mode()
-    def _probabilities(self, codes: list[int]) -> Tensor:
+    def _probabilities(self, codes: list[int], question: int = UNKNOWN) -> Tensor:
         with self._turn:
             if self.answers:
-                return self.state.logits(codes).double().sigmoid()
+                return self.state.logits(codes, question).double().sigmoid()
         if self.first_answers is None:
             raise DataError(
                 "there is no answer yet, and this model does not say what to expect of a student's "
@@ -168,6 +173,11 @@ class Session:
             return known_id("skill", name, self.vocabulary.skills, "the model", "tracer.skills")
         return code
 
+    def _question(self, question: object) -> int:
+        if question is None:
+            return UNKNOWN
+        return self.vocabulary.question_code(plain_id(question))
+
     def _rows(self, answer: Answer, number: int) -> Rows:
         """The rows of one answer: one for each of its skills."""
         right = answer.right
@@ -178,8 +188,7 @@ class Session:
         codes = list(dict.fromkeys(map(self._code, skills)))  # type: ignore[call-overload]
         if not codes:
             raise DataError("the answer names no skill")
-        asked = answer.question
-        question = UNKNOWN if asked is None else self.vocabulary.question_code(plain_id(asked))
+        question = self._question(answer.question)
         n = len(codes)
         return Rows(
             skill=np.array(codes, np.int32),

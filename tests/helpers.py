@@ -24,6 +24,8 @@ from gainakt.record.checkpoint import Checkpoint
 from gainakt.tracer import Tracer
 
 Steps = Sequence[tuple[int, int]]
+# What models of `small_tracer` know, where they tell questions apart.
+QUESTIONS = 7
 
 
 def sequences_of(*students: Steps, orders: Sequence[Sequence[int]] | None = None) -> Sequences:
@@ -42,9 +44,12 @@ def sequences_of(*students: Steps, orders: Sequence[Sequence[int]] | None = None
     return whole_histories(rows, lengths)
 
 
-def vocabulary_of(n_skills: int) -> Vocabulary:
-    """The skills k0, k1, ..."""
-    return Vocabulary(tuple(f"k{skill}" for skill in range(n_skills)))
+def vocabulary_of(n_skills: int, n_questions: int = 0) -> Vocabulary:
+    """The skills k0, k1, ... and the questions q1, q2, ..., of codes 1, 2, ..."""
+    return Vocabulary(
+        tuple(f"k{skill}" for skill in range(n_skills)),
+        tuple(f"q{question}" for question in range(1, n_questions + 1)),
+    )
 
 
 def predictor_of(model: KnowledgeTracer, seq_len: int = 64, stride: int = 20) -> Predictor:
@@ -141,22 +146,33 @@ def small_tracer(
         model, **{"seq_len": 12, "window_stride": 5, "devices": "cpu"} | overrides
     )
     generator = torch.Generator().manual_seed(1)
+    vocabulary = vocabulary_of(n_skills, QUESTIONS if config.model.reads_questions else 0)
     weights = {
         name: weight + 0.3 * torch.randn(weight.shape, generator=generator)
-        for name, weight in build_model(config, vocabulary_of(n_skills)).state_dict().items()
+        for name, weight in build_model(config, vocabulary).state_dict().items()
     }
-    checkpoint = Checkpoint(config, vocabulary_of(n_skills), 3, weights)
+    checkpoint = Checkpoint(config, vocabulary, 3, weights)
     return Tracer(checkpoint, about=about, exact=exact, device="cpu")
 
 
-def random_table(lengths: Sequence[int], n_skills: int = 5, seed: int = 0) -> pl.DataFrame:
-    """Answers of students s0, s1, ... with histories of the given lengths, at random."""
+def random_table(
+    lengths: Sequence[int], n_skills: int = 5, seed: int = 0, *, questions: bool = False
+) -> pl.DataFrame:
+    """Answers of students s0, s1, ... with histories of the given lengths, at random.
+
+    Args:
+        lengths, n_skills, seed: of the answers.
+        questions: whether each is to a question, of which models of `small_tracer` know all but q0.
+    """
+    rng = np.random.default_rng(seed)
     rows = [
-        (f"s{student}", f"k{skill}", int(answer))
+        (f"s{student}", f"k{skill}", int(answer), f"q{rng.integers(QUESTIONS + 1)}", number)
         for student, steps in enumerate(random_students(lengths, n_skills, seed))
-        for skill, answer in steps
+        for number, (skill, answer) in enumerate(steps)
     ]
-    return pl.DataFrame(rows, schema=["student", "skill", "correct"], orient="row")
+    columns = ["student", "skill", "correct", "question", "order"]
+    table = pl.DataFrame(rows, schema=columns, orient="row")
+    return table if questions else table.select(columns[:3])
 
 
 SKILLS = 4

@@ -20,11 +20,13 @@ class ModelParameters(Group):
     outputs: ClassVar[frozenset[str]] = frozenset()
     """What the model returns in training besides logits: of mastery, gains."""
 
-    reads_questions: ClassVar[bool] = False
-    """Whether the model tells questions on the same skill apart."""
-
     seq_len: Annotated[int, Field(ge=3, le=1 << 20)] = 200
     """Longest sequence the model reads; longer histories are cut."""
+
+    @property
+    def reads_questions(self) -> bool:
+        """Whether the model tells questions on the same skill apart."""
+        return False
 
 
 class GainAKT2ExpParameters(ModelParameters):
@@ -67,6 +69,15 @@ class GainSumParameters(ModelParameters):
     """Share of units dropped in training."""
     weights: Literal["in_context", "skills_only"] = "in_context"
     """What the weight of an answer depends on: all of the past, or skills and positions alone."""
+    question_ids: bool = False
+    """Tell questions on the same skill apart, where the data name them."""
+    question_dropout: Dropped = 0.1
+    """Share of answers in training whose question is taken for an unknown one."""
+
+    @property
+    def reads_questions(self) -> bool:
+        """Whether the model tells questions on the same skill apart."""
+        return self.question_ids
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

@@ -26,7 +26,7 @@ class PastAnswer:
 
     step: place in the history, from 0. contribution: what it adds to the log-odds, where the
     prediction is a sum. mastery: of the skill in question after it. gain: what the model calls its
-    learning gain on that skill.
+    learning gain on that skill. question: where the model knows it.
     """
 
     step: int
@@ -35,6 +35,7 @@ class PastAnswer:
     contribution: float | None
     mastery: float | None
     gain: float | None
+    question: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class ExplainedPrediction:
     """A prediction: logit = prior + sum of the contributions in `past`, where the model is a sum.
 
     step: place of the answer in the history, from 0. right: the answer, None if there is none yet
-    to this skill. prior: None where the model does not take its predictions apart.
+    to this skill. prior: None where the model does not take its predictions apart. question: what
+    was asked, where the model knows it.
     """
 
     student: str
@@ -53,6 +55,12 @@ class ExplainedPrediction:
     probability: float
     prior: float | None
     past: tuple[PastAnswer, ...]
+    question: str | None = None
+
+    @property
+    def asked(self) -> str:
+        """What was asked, for people: the skill, and the question where it is known."""
+        return self.skill if self.question is None else f"{self.skill}, question {self.question}"
 
     @property
     def is_sum(self) -> bool:
@@ -131,7 +139,11 @@ def explain_prediction(
     start = context_start(before, reading.seq_len, reading.stride)
     past = np.arange(begin + start, begin + before)
     last = len(past) - 1
-    for batch in predictor.batches(_history(dataset, past, skill)):
+    asked_then = step < int(dataset.offsets[student + 1]) - begin
+    answered = asked_then and int(dataset.rows.skill[begin + step]) == skill
+    questions = dataset.rows.question
+    question = UNKNOWN if questions is None or not answered else int(questions[begin + step])
+    for batch in predictor.batches(_history(dataset, past, skill, question)):
         output = model(batch)
         explanation = model.explain(batch)
         mastery = model.mastery(batch, torch.tensor([skill], device=predictor.device))
@@ -140,8 +152,6 @@ def explain_prediction(
     if explanation is not None:
         logit, prior = explanation.logits[last], float(explanation.prior[last])
         contributions = explanation.contributions[0][0, last, : len(past)].tolist()
-    asked_then = step < int(dataset.offsets[student + 1]) - begin
-    answered = asked_then and int(dataset.rows.skill[begin + step]) == skill
     of_skill = None if mastery is None else mastery[:, 0]
     gains = None if output.gains is None else output.gains[:, skill]
     columns = zip(
@@ -155,6 +165,7 @@ def explain_prediction(
         student=dataset.student_ids[student],
         step=step,
         skill=dataset.skill_ids[skill],
+        question=_question_id(dataset, question),
         right=bool(dataset.rows.response[begin + step]) if answered else None,
         logit=float(logit),
         probability=float(logit.sigmoid()),
@@ -163,6 +174,7 @@ def explain_prediction(
             PastAnswer(
                 step=row - begin,
                 skill=dataset.skill_ids[dataset.rows.skill[row]],
+                question=_question_id(dataset, UNKNOWN if questions is None else questions[row]),
                 right=bool(dataset.rows.response[row]),
                 contribution=contribution,
                 mastery=level,
@@ -187,13 +199,17 @@ def answers_before(dataset: Dataset, student: int, step: int) -> int:
     return before - begin
 
 
-def _history(dataset: Dataset, past: np.ndarray, skill: int) -> Sequences:
+def _history(dataset: Dataset, past: np.ndarray, skill: int, question: int) -> Sequences:
     """The past answers and then the question; its answer is made up and never read."""
     rows = dataset.rows.take(np.append(past, past[-1]))
-    asked = {"skill": skill, "response": 0, "order": rows.order[-1] + 1, "question": UNKNOWN}
+    asked = {"skill": skill, "response": 0, "order": rows.order[-1] + 1, "question": question}
     for name in asked.keys() & rows.present().keys():
         getattr(rows, name)[-1] = asked[name]
     return whole_histories(rows, np.array([len(past) + 1]))
+
+
+def _question_id(dataset: Dataset, code: int) -> str | None:
+    return None if code == UNKNOWN else str(dataset.vocabulary.questions[int(code) - 1])
 
 
 def _listed(values: Tensor | None, count: int) -> list[float | None]:
@@ -204,7 +220,7 @@ def explanation_html(explained: ExplainedPrediction) -> str:
     """Return a prediction and what it is made of, or what stands beside it, as a coloured table."""
     e = explained
     caption = (
-        f"student {e.student}, step {e.step}, skill {e.skill}: probability {e.probability:.4f} of "
+        f"student {e.student}, step {e.step}, skill {e.asked}: probability {e.probability:.4f} of "
         f"a right answer; log-odds {e.logit:+.4f}"
     )
     if e.is_sum:

@@ -60,7 +60,8 @@ def as_csv(explained: ExplainedPrediction) -> str:
 
     The column `contribution` sums to the log-odds.
     """
-    columns = ["step", "skill", "answer", *_columns(explained)]
+    names = ["skill", *(["question"] if any(a.question for a in explained.past) else [])]
+    columns = ["step", *names, "answer", *_columns(explained)]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -69,7 +70,8 @@ def as_csv(explained: ExplainedPrediction) -> str:
         writer.writerow([prior.get(name, "") for name in columns])
     for answer in explained.strongest_first:
         values = [getattr(answer, name) for name in _columns(explained)]
-        writer.writerow([answer.step, answer.skill, int(answer.right), *values])
+        what = [getattr(answer, name) for name in names]
+        writer.writerow([answer.step, *what, int(answer.right), *values])
     return buffer.getvalue()
 
 
@@ -78,7 +80,7 @@ def as_text(explained: ExplainedPrediction) -> str:
     e = explained
     outcome = "" if e.right is None else f"; the answer was {_spelt(e.right)}"
     lines = [
-        f"student {e.student}, step {e.step}, skill {e.skill}: probability {e.probability:.4f} of "
+        f"student {e.student}, step {e.step}, skill {e.asked}: probability {e.probability:.4f} of "
         f"a right answer{outcome}"
     ]
     if e.is_sum:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gainakt.data.batches import Batch, make_batch
-from gainakt.data.rows import Rows
+from gainakt.data.rows import UNKNOWN, Rows
 from gainakt.data.sequences import Sequences, whole_histories
 from gainakt.data.vocabulary import Vocabulary
 
@@ -59,8 +59,13 @@ class StudentState(Protocol):
     def extend(self, rows: Rows) -> None:
         """Take in the rows (n,) of one answer or more, in order of time; at least one."""
 
-    def logits(self, skills: list[int]) -> Tensor:
-        """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
+    def logits(self, skills: list[int], question: int = UNKNOWN) -> Tensor:
+        """Return the log-odds (M,) of a right answer if each of `skills` were asked next.
+
+        Args:
+            skills: codes of M skills.
+            question: code of the question that asks for them.
+        """
 
     def mastery(self) -> Tensor | None:
         """Return the mastery (K,) of every skill, or None where the model has none."""
@@ -142,28 +147,30 @@ class RecomputedState:
         """Take in answers."""
         self.past = (*self.past, rows)
 
-    def logits(self, skills: list[int]) -> Tensor:
+    def logits(self, skills: list[int], question: int = UNKNOWN) -> Tensor:
         """Return the log-odds (M,) for each of `skills`, from M readings of the past."""
-        batch = self._past_and(skills)
+        batch = self._past_and(skills, question)
         # one rectangle, a row for each skill; the step before the last predicts it
         logits: Tensor = self.model(batch).logits
         return logits.view(len(skills), -1)[:, -2]
 
     def mastery(self) -> Tensor | None:
         """Return the mastery (K,) after the last answer."""
-        mastery = self.model.mastery(self._past_and([0]))
+        mastery = self.model.mastery(self._past_and([0], UNKNOWN))
         return None if mastery is None else mastery[-2]
 
     def __copy__(self) -> RecomputedState:
         return RecomputedState(self.model, self.past)
 
-    def _past_and(self, skills: list[int]) -> Batch:
+    def _past_and(self, skills: list[int], question: int) -> Batch:
         """The past once for each skill asked, which ends it with an answer that is never read."""
         past = Rows.join(self.past)
         asked = [past, past.take(slice(-1, None))]
         rows = Rows.join(asked * len(skills))
         rows.skill[len(past) :: len(past) + 1] = skills
         rows.order[len(past) :: len(past) + 1] += 1
+        if rows.question is not None:
+            rows.question[len(past) :: len(past) + 1] = question
         lengths = np.full(len(skills), len(past) + 1)
         batch = make_batch(whole_histories(rows, lengths), np.arange(len(skills)))
         return batch.to(device_of(self.model))

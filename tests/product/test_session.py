@@ -22,6 +22,8 @@ from tests.helpers import random_students, random_table, small_tracer
 MODELS: dict[str, dict[str, Any]] = {
     "in_context": {"model": "gainsum", "weights": "in_context"},
     "skills_only": {"model": "gainsum", "weights": "skills_only"},
+    "with questions": {"model": "gainsum", "question_ids": True},
+    "questions, skills_only": {"model": "gainsum", "weights": "skills_only", "question_ids": True},
     "gainakt2exp": {"model": "gainakt2exp"},
     "dkt": {"model": "dkt"},
 }
@@ -34,10 +36,10 @@ def differences(tracer: Tracer, table: pl.DataFrame) -> np.ndarray:
     found = []
     for rows in predicted.partition_by("student", maintain_order=True):
         session = tracer.session()
-        for _, skill, correct, probability in rows.iter_rows():
+        for _, skill, correct, question, _, probability in rows.iter_rows():
             if len(session):
-                found.append(abs(session.predict(skill) - probability))
-            session.observe(skill, correct)
+                found.append(abs(session.predict(skill, question) - probability))
+            session.observe(Answer(skill, correct, question))
     return np.array(found)
 
 
@@ -45,7 +47,7 @@ def differences(tracer: Tracer, table: pl.DataFrame) -> np.ndarray:
 def test_a_session_is_the_batch_at_every_step_of_hundreds_of_students(name: str) -> None:
     lengths = [2 + (7 * s) % 9 + (20 if s % 10 == 0 else 0) for s in range(200)]
     assert max(lengths) > 2 * 12, "histories must go on beyond the longest sequence"
-    found = differences(small_tracer(**MODELS[name]), random_table(lengths))
+    found = differences(small_tracer(**MODELS[name]), random_table(lengths, questions=True))
     assert len(found) == sum(lengths) - 200
     assert found.max() < 1e-6
 
@@ -53,7 +55,7 @@ def test_a_session_is_the_batch_at_every_step_of_hundreds_of_students(name: str)
 @every_model
 def test_in_float64_session_and_batch_are_one(name: str) -> None:
     tracer = small_tracer(**MODELS[name], exact=True)
-    assert differences(tracer, random_table([40, 13, 3])).max() < 1e-12
+    assert differences(tracer, random_table([40, 13, 3], questions=True)).max() < 1e-12
 
 
 @every_model

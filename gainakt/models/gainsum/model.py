@@ -22,6 +22,7 @@ from gainakt.models.gainsum.evidence import (
     sum_evidence,
 )
 from gainakt.models.gainsum.history import history_features, n_features
+from gainakt.models.gainsum.questions import Questions
 from gainakt.models.gainsum.state import GainSumState
 from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput, wide
 
@@ -57,6 +58,9 @@ class GainSum(KnowledgeTracer):
     block turns the tokens into states, which give query, scale and prior; the state of interaction
     i, before its answer, gives key and sizes.
 
+    Where the data name questions and `question_ids` is on, an embedding of the question is added to
+    its skill's and an easiness to the prior; those of an unknown question are zero.
+
     `weights` = "in_context": states see past answers through the history features, keys and sizes
     also through the interaction's own answer. "skills_only": all but the sign and the choice
     between the two sizes depends on skills and positions alone, so the logit is non-decreasing in
@@ -65,7 +69,7 @@ class GainSum(KnowledgeTracer):
 
     reads_packed_rows = True
 
-    def __init__(self, n_skills: int, parameters: GainSumParameters) -> None:
+    def __init__(self, n_skills: int, parameters: GainSumParameters, n_questions: int = 0) -> None:
         super().__init__()
         p = parameters
         self.n_skills = n_skills
@@ -96,13 +100,16 @@ class GainSum(KnowledgeTracer):
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=EMBEDDING_SPREAD)
         nn.init.zeros_(self.offset.weight)
+        # an unknown question is its skill: nothing is added, to the last bit
+        self.questions = Questions(n_questions, p) if p.question_ids and n_questions else None
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Return the logits (N,) of a batch; mastery and contributions are given on request."""
-        tokens = self._tokens(batch, batch.next_skill)
+        question = self._known(batch.next_question)
+        tokens = self._tokens(batch, batch.next_skill, question)
         states = self.block(batch, tokens)
         evidence = self._evidence(batch, tokens, states)
-        return ModelOutput(self._logits(batch, evidence, states, batch.next_skill))
+        return ModelOutput(self._logits(batch, evidence, states, batch.next_skill, question))
 
     def mastery_asked(self, batch: Batch, output: ModelOutput) -> Tensor:
         """Return the probability (N,) of a right answer: here mastery is what is predicted."""
@@ -139,9 +146,10 @@ class GainSum(KnowledgeTracer):
         evidence = self._evidence_of(batch)
         if skill is None:
             states, asked = self.block(batch, evidence.tokens), batch.next_skill
+            question = self._question(states, asked, self._known(batch.next_question))
         else:
             states, asked = next(self._asked(batch, evidence, [skill]))
-        question = self._question(states, asked)
+            question = self._question(states, asked)
         prefer = self._prefer(batch.longest)
         contributions: list[Tensor] = []
 
@@ -165,16 +173,35 @@ class GainSum(KnowledgeTracer):
             )
         return Explanation(question.prior + total, question.prior, tuple(contributions))
 
-    def _tokens(self, batch: Batch, asked: Tensor) -> Tensor:
+    def _known(self, question: Tensor | None) -> Tensor | None:
+        """The questions that the model is to tell apart (N,), in training some left out."""
+        return None if self.questions is None or question is None else self.questions.drop(question)
+
+    def _tokens(self, batch: Batch, asked: Tensor, question: Tensor | None = None) -> Tensor:
         features = history_features(
             batch, asked, self.n_skills, answers=self.reads_answers, dtype=self.decay.dtype
         )
-        return self.question_tokens(asked, features)
+        return self.question_tokens(asked, features, question)
 
-    def question_tokens(self, asked: Tensor, features: Tensor) -> Tensor:
-        """Return the tokens (N, d) of questions on skills (N,) with history features (N, F)."""
-        tokens: Tensor = self.embed_skill(asked) + self.features(features)
+    def question_tokens(
+        self, asked: Tensor, features: Tensor, question: Tensor | None = None
+    ) -> Tensor:
+        """Return the tokens (N, d) of questions.
+
+        Args:
+            asked: their skills (N,).
+            features: of the history (N, F).
+            question: which they are (N,); unknown ones by default.
+        """
+        tokens: Tensor = self.embed_asked(asked, question) + self.features(features)
         return tokens
+
+    def embed_asked(self, asked: Tensor, question: Tensor | None) -> Tensor:
+        """Return what is asked (N, d): the skill, and what the question adds to it."""
+        skill: Tensor = self.embed_skill(asked)
+        if self.questions is None or question is None:
+            return skill
+        return skill + self.questions.embedding(question)
 
     def _asked(
         self, batch: Batch, evidence: Evidence, skills: list[int] | range
@@ -189,14 +216,14 @@ class GainSum(KnowledgeTracer):
 
     def read_past(self, batch: Batch) -> tuple[tuple[Tensor, Tensor, Tensor], Evidence]:
         """Return the block's parts, (N, H, d_h) each, of the questions of a batch; the evidence."""
-        tokens = self._tokens(batch, batch.next_skill)
+        tokens = self._tokens(batch, batch.next_skill, self._known(batch.next_question))
         parts = self.block.parts(tokens, batch.position)
         return parts, self._evidence(batch, tokens, self.block.states(batch, tokens, *parts))
 
     def _evidence(self, batch: Batch, tokens: Tensor, states: Tensor) -> Evidence:
         # the state of interaction i is that of the question asked after step i - 1
         before = torch.cat([states.new_zeros(1, states.shape[-1]), states[:-1]])
-        first = self.embed_skill(batch.skill)
+        first = self.embed_asked(batch.skill, self._known(batch.question))
         interaction = torch.where((batch.position == 0)[:, None], first, before)
         return Evidence(tokens, *self.weigh_answers(interaction, batch.skill, batch.response))
 
@@ -219,15 +246,24 @@ class GainSum(KnowledgeTracer):
         gains = sizes * (2 * response[:, None] - 1)
         return keys.unflatten(-1, (self.n_heads, -1)), gains
 
-    def _question(self, states: Tensor, asked: Tensor) -> Query:
+    def _question(self, states: Tensor, asked: Tensor, question: Tensor | None = None) -> Query:
         states = self.norm_question(states)
         scale, prior = wide(self.weigh(states)).split([self.n_heads, 1], dim=-1)
         prior = (prior + self.offset(asked)).squeeze(-1)
+        if self.questions is not None and question is not None:
+            prior = prior + self.questions.easiness(question)
         query = wide(self.query(states)).unflatten(-1, (self.n_heads, -1))
         return Query(query, F.softplus(scale), prior)
 
-    def _logits(self, batch: Batch, evidence: Evidence, states: Tensor, asked: Tensor) -> Tensor:
-        question = self._question(states, asked)
+    def _logits(
+        self,
+        batch: Batch,
+        evidence: Evidence,
+        states: Tensor,
+        asked: Tensor,
+        which: Tensor | None = None,
+    ) -> Tensor:
+        question = self._question(states, asked, which)
         prefer = self._prefer(batch.longest, causal=batch.visible is None)
         add_up = partial(_sum, prefer)
         parts = (question.query, evidence.keys, evidence.gains, batch.skill, asked)
@@ -236,15 +272,22 @@ class GainSum(KnowledgeTracer):
         return question.total(sums)
 
     def logits_after(
-        self, states: Tensor, asked: Tensor, keys: Tensor, gains: Tensor, skills: Tensor
+        self,
+        states: Tensor,
+        asked: Tensor,
+        keys: Tensor,
+        gains: Tensor,
+        skills: Tensor,
+        which: Tensor | None = None,
     ) -> Tensor:
         """Return the logits (M,) of questions that are all asked after the same T answers.
 
         Args:
             states, asked: (M, d) and (M,), the questions.
             keys, gains, skills: (T, H, d_h), (T, H) and (T,), the answers.
+            which: (M,) which questions they are; unknown ones by default.
         """
-        question = self._question(states, asked)
+        question = self._question(states, asked, which)
         prefer = self._prefer(len(keys), causal=False)
         parts = (question.query, keys, gains, skills, asked)
         return question.total(_sum(prefer, *(part[None] for part in parts))[0])
@@ -283,4 +326,4 @@ def _is_same(skill: Tensor, asked: Tensor) -> Tensor:
 def build(config: Config, vocabulary: Vocabulary) -> GainSum:
     """Build the model from a configuration; see `gainakt.models.build_model`."""
     assert isinstance(config.model, GainSumParameters)
-    return GainSum(vocabulary.n_skills, config.model)
+    return GainSum(vocabulary.n_skills, config.model, vocabulary.n_questions)

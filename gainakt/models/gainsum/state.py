@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gainakt.data.batches import Batch
-from gainakt.data.rows import Rows
+from gainakt.data.rows import UNKNOWN, Rows
 from gainakt.models.buffer import Buffer
 from gainakt.models.gainsum.block import QuestionBlock
 from gainakt.models.gainsum.evidence import Evidence
@@ -28,20 +28,33 @@ class ReadsOneStudent(Protocol):
     block: QuestionBlock
 
     def read_past(self, batch: Batch) -> tuple[tuple[Tensor, Tensor, Tensor], Evidence]: ...
-    def question_tokens(self, asked: Tensor, features: Tensor) -> Tensor: ...
+    def question_tokens(
+        self, asked: Tensor, features: Tensor, question: Tensor | None = None
+    ) -> Tensor: ...
+    def embed_asked(self, asked: Tensor, question: Tensor | None) -> Tensor: ...
     def weigh_answers(
         self, interaction: Tensor, skill: Tensor, response: Tensor
     ) -> tuple[Tensor, Tensor]: ...
     def logits_after(
-        self, states: Tensor, asked: Tensor, keys: Tensor, gains: Tensor, skills: Tensor
+        self,
+        states: Tensor,
+        asked: Tensor,
+        keys: Tensor,
+        gains: Tensor,
+        skills: Tensor,
+        which: Tensor | None = None,
     ) -> Tensor: ...
 
 
 class Asked(NamedTuple):
-    """Questions that may be asked next: skills, also as codes (M,), states (M, d), own parts."""
+    """One question on skills that may be asked next: these, also as codes (M,), which question as
+    code and as (M,), states (M, d), own parts.
+    """
 
     skills: list[int]
+    question: int
     codes: Tensor
+    which: Tensor
     states: Tensor
     keys: Tensor
     values: Tensor
@@ -81,8 +94,10 @@ class GainSumState:
         if self.count == 0 and len(rows) > 1:
             self._read(rows)
             return
-        for skill, response in zip(rows.skill.tolist(), rows.response.tolist(), strict=True):
-            self._observe(skill, response)
+        questions = [UNKNOWN] * len(rows) if rows.question is None else rows.question.tolist()
+        columns = (rows.skill.tolist(), rows.response.tolist(), questions)
+        for skill, response, question in zip(*columns, strict=True):
+            self._observe(skill, response, question)
 
     def _read(self, rows: Rows) -> None:
         """Take in the first answers all at once."""
@@ -98,22 +113,24 @@ class GainSumState:
         for skill, response in zip(rows.skill.tolist(), rows.response.tolist(), strict=True):
             self.history.observe(skill, response)
 
-    def _observe(self, skill: int, response: int) -> None:
+    def _observe(self, skill: int, response: int, question: int) -> None:
         """Take in one more answer."""
         model = self.model
-        numbers = torch.tensor([[skill], [response]], device=self.keys.rows.device)
+        numbers = torch.tensor([[skill], [response], [question]], device=self.keys.rows.device)
         if self.count == 0:
-            interaction = model.embed_skill(numbers[0])
+            interaction = model.embed_asked(numbers[0], numbers[2])
         else:
             # most often it was predicted just before
-            if self._asked is None or skill not in self._asked.skills:
-                self._asked = self._ask([skill])
+            known = self._asked
+            if known is None or known.question != question or skill not in known.skills:
+                self._asked = self._ask([skill], question)
+            assert self._asked is not None
             place = self._asked.skills.index(skill)
             one = slice(place, place + 1)
             interaction = self._asked.states[one]
             self.question_keys.append(self._asked.keys[one])
             self.question_values.append(self._asked.values[one])
-        keys, gains = model.weigh_answers(interaction, *numbers)
+        keys, gains = model.weigh_answers(interaction, *numbers[:2])
         self.keys.append(keys)
         self.gains.append(gains)
         self.skills.append(numbers[0])
@@ -121,25 +138,25 @@ class GainSumState:
         self.count += 1
         self._asked = None
 
-    def logits(self, skills: list[int]) -> Tensor:
+    def logits(self, skills: list[int], question: int = UNKNOWN) -> Tensor:
         """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
-        self._asked = self._ask(skills)
+        self._asked = asked = self._ask(skills, question)
         past = (self.keys.rows, self.gains.rows, self.skills.rows)
-        return self.model.logits_after(self._asked.states, self._asked.codes, *past)
+        return self.model.logits_after(asked.states, asked.codes, *past, asked.which)
 
     def mastery(self) -> Tensor:
         """Return the mastery (K,) of every skill: the probability if it were asked next."""
         return self.logits(list(range(self.model.n_skills))).sigmoid()
 
-    def _ask(self, skills: list[int]) -> Asked:
+    def _ask(self, skills: list[int], question: int) -> Asked:
         model, place = self.model, self.count - 1
         asked = torch.tensor(skills, device=self.keys.rows.device)
         past = self.history.past(skills, self.keys.rows.dtype, self.keys.rows.device)
-        tokens = model.question_tokens(asked, describe(past, answers=model.reads_answers))
+        which = torch.full_like(asked, question)
+        tokens = model.question_tokens(asked, describe(past, answers=model.reads_answers), which)
         # the question asked after step t stands at place t
         query, keys, values = model.block.parts(tokens, torch.full_like(asked, place))
         before = (self.question_keys.rows, self.question_values.rows)
         k, v = (x.transpose(0, 1) for x in before)
-        return Asked(
-            skills, asked, model.block.after(k, v, tokens, query, keys, values), keys, values
-        )
+        states = model.block.after(k, v, tokens, query, keys, values)
+        return Asked(skills, question, asked, which, states, keys, values)
