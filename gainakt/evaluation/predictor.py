@@ -17,7 +17,7 @@ from gainakt.data.batches import Batch, bounded_ranges, evaluation_batches
 from gainakt.data.interactions import Dataset
 from gainakt.data.sequences import Sequences, context_start, window_sequences
 from gainakt.data.vocabulary import Vocabulary
-from gainakt.evaluation.readout import Readout, columns_of
+from gainakt.evaluation.readout import Readout, columns_of, probability_of
 from gainakt.machine import precision
 from gainakt.models.interface import KnowledgeTracer
 from gainakt.models.rolling import RollingState
@@ -127,6 +127,40 @@ class Predictor:
             part = sequences.take(np.arange(begin, end))
             readout = self.read(part, residual_window=residual_window)
             yield replace(readout, sequence=readout.sequence + begin)
+
+    @torch.inference_mode()
+    def of_questions(self, sequences: Sequences, scored: Readout) -> FloatArray:
+        """Return the probability (n,) of each answer: the mean over the skills of its question.
+
+        Each skill is predicted from before the question, for the answer is one. Where a question
+        has one skill, it is the probability of the readout, to the last bit.
+
+        Args:
+            sequences: what was read.
+            scored: the n steps whose next answer is predicted.
+        """
+        order = sequences.rows.order
+        total, count = scored.probability, np.ones(len(scored.logit))
+        longest = int(sequences.lengths.max()) + 1
+        place = scored.sequence * longest + scored.position
+        for batch in self.batches(sequences):
+            sequence, position = batch.sequence.cpu().numpy(), batch.position.cpu().numpy()
+            asked = sequences.starts[sequence] + position + 1
+            more = batch.has_next.cpu().numpy()
+            for number in range(1, len(order)):
+                row = np.minimum(asked + number, len(order) - 1)
+                more &= (asked + number < len(order)) & (
+                    order[row] == order[np.minimum(asked, row)]
+                )
+                if not more.any():
+                    break
+                skills = np.where(more, sequences.rows.skill[row], batch.next_skill.cpu().numpy())
+                instead = torch.from_numpy(skills.astype(np.int64)).to(self.device)
+                logits = self.model.asked_instead(batch, instead).float().cpu().numpy()
+                step = np.searchsorted(place, sequence[more] * longest + position[more])
+                total[step] += probability_of(logits[more])
+                count[step] += 1
+        return np.asarray(total / count)
 
     @torch.inference_mode()
     def mastery(

@@ -37,6 +37,24 @@ PREDICTIONS = pa.schema(
 )
 
 
+# Where questions have several skills: the mean of what their skills say (late mean).
+OF_QUESTION = "question_probability"
+
+
+def several_skills(dataset: Dataset) -> bool:
+    """Return whether some question has several skills: rows of equal order in one history."""
+    same = dataset.rows.order[1:] == dataset.rows.order[:-1]
+    same[dataset.offsets[1:-1] - 1] = False
+    return bool(same.any())
+
+
+def predictions_schema(dataset: Dataset) -> pa.Schema:
+    """Return the columns of a table of predictions of a data set."""
+    if not several_skills(dataset):
+        return PREDICTIONS
+    return PREDICTIONS.append(pa.field(OF_QUESTION, pa.float64()))
+
+
 def check_skills(dataset: Dataset, vocabulary: Vocabulary) -> None:
     """Refuse data with skills that a model was not trained on.
 
@@ -78,7 +96,7 @@ def predict(
     """Predict every answer but each student's first, from at most the `seq_len` - 1 before it.
 
     Yields parts of bounded size, students in the order given: the predicted steps, and the table
-    of the schema `PREDICTIONS` that says the same in ids.
+    of the schema `predictions_schema` that says the same in ids.
 
     Args:
         predictor: what reads the histories.
@@ -90,12 +108,17 @@ def predict(
         DataError: the data set has a skill that the model was not trained on.
     """
     lengths = dataset.offsets[students + 1] - dataset.offsets[students]
+    schema = predictions_schema(dataset)
     for begin, end in bounded_ranges(lengths, size):
         part = coded(dataset.part(students[begin:end]), predictor.vocabulary)
         windows = predictor.windows(part, np.arange(end - begin))
         for readout in predictor.parts(windows, steps=size):
             scored = readout.where(readout.has_next)
-            yield scored, _prediction_table(part, windows, scored)
+            table = _prediction_table(part, windows, scored)
+            if OF_QUESTION in schema.names:
+                of_questions = predictor.of_questions(windows, scored)
+                table = table.append_column(schema.field(OF_QUESTION), pa.array(of_questions))
+            yield scored, table
 
 
 def evaluate_split(
@@ -118,9 +141,12 @@ def evaluate_split(
         DataError: the split has no students, answers of one class only, or unknown skills.
     """
     students = dataset.students(split, folds.fold, folds.test_fold)
-    running = RunningMetrics()
+    running, questions = RunningMetrics(), RunningMetrics()
     for scored, table in predict(predictor, dataset, students):
         running.add(scored.next_answer, scored.logit, scored.probability)
+        if OF_QUESTION in table.column_names:
+            mean = table[OF_QUESTION].to_numpy()
+            questions.add(scored.next_answer, np.log(mean) - np.log1p(-mean), mean)
         keep(table)
     values = running.values() if running.targets else {"auc": float("nan")}
     if np.isnan(values["auc"]):
@@ -128,6 +154,8 @@ def evaluate_split(
             f"the {split} students of {dataset.name!r} give answers of one class only "
             f"({running.targets} targets); AUC needs right and wrong ones"
         )
+    # where each question has one skill, the same figures to the last digit
+    of_questions = questions.values() if questions.targets else values
     return {
         "split": split,
         "fold": folds.fold,
@@ -138,6 +166,7 @@ def evaluate_split(
         "students": len(students),
         "targets": running.targets,
         **values,
+        **{f"question_{name}": value for name, value in of_questions.items()},
         "auc_exact": running.auc.exact,
     }
 

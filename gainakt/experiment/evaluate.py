@@ -14,7 +14,7 @@ from gainakt.config import Data
 from gainakt.data.interactions import Dataset
 from gainakt.errors import GainaktError
 from gainakt.evaluation.predictor import Predictor
-from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split
+from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split, predictions_schema
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.opening import OpenRun, open_run
 from gainakt.files import file_hash, only_one, replacing
@@ -99,7 +99,7 @@ def score_split(
     name = name or split
     stamp = folder.stamp(dataset.manifest["interactions_sha256"])
     path = folder.predictions(name)
-    with predictions_file(path) as keep:
+    with predictions_file(path, predictions_schema(dataset)) as keep:
         metrics = evaluate_split(predictor, dataset, split, folds, keep)
     metrics |= {"predictions_sha256": file_hash(path), "of": stamp, **(more or {})}
     write_json(folder.evaluation(name), metrics)
@@ -107,7 +107,9 @@ def score_split(
 
 
 @contextmanager
-def predictions_file(path: Path) -> Iterator[Callable[[pa.Table], None]]:
+def predictions_file(
+    path: Path, schema: pa.Schema = PREDICTIONS
+) -> Iterator[Callable[[pa.Table], None]]:
     """Yield what appends tables of predictions to a Parquet file that comes to be when all are in.
 
     Raises:
@@ -115,6 +117,6 @@ def predictions_file(path: Path) -> Iterator[Callable[[pa.Table], None]]:
     """
     with (
         replacing(path) as temporary,
-        pq.ParquetWriter(temporary, PREDICTIONS, compression="zstd") as writer,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         yield writer.write_table

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gainakt.errors import ExperimentError
-from gainakt.evaluation.protocol import predict
+from gainakt.evaluation.protocol import predict, predictions_schema
 from gainakt.experiment.console import RunConsole, duration
 from gainakt.experiment.evaluate import predictions_file
 from gainakt.experiment.opening import open_run
@@ -58,7 +58,7 @@ def score(
     expected = len(stored.rows) - len(students)
     targets, began = 0, clock()
     reported = began
-    with predictions_file(out) as keep:
+    with predictions_file(out, predictions_schema(stored)) as keep:
         for _, table in predict(run.predictor, stored, students):
             keep(table)
             targets += len(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol, runtime_checkable
 
@@ -106,6 +106,14 @@ class KnowledgeTracer(nn.Module):
         if output.mastery is None:
             return None
         return output.mastery.gather(1, batch.next_skill[:, None]).squeeze(1)
+
+    def asked_instead(self, batch: Batch, skills: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Return the logits (N,) if `skills` were asked next, each step's after the same past.
+
+        By default the skill asked next is read by its prediction alone, and so can be replaced.
+        """
+        logits: Tensor = self(replace(batch, next_skill=skills)).logits
+        return logits
 
     def explain(self, batch: Batch, skill: int | None = None) -> Explanation | None:
         """Return the predictions taken apart, or None: most models cannot say.

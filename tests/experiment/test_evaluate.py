@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from gainakt.data.interactions import Dataset, load_dataset
+from gainakt.data.prepare import prepare
 from gainakt.data.simulate import simulate
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.evaluation.protocol import coded as code_with
@@ -323,3 +325,67 @@ def test_the_headline_is_what_scikit_learn_says_of_the_table(seed: int, tmp_path
         running.add(answers[part], logits[part], probabilities[part])
     stored = pq.read_table(tmp_path / "t.parquet")
     assert running.values()["auc"] == roc_auc_score(stored["answer"], stored["probability"])
+
+
+def test_a_question_of_several_skills_is_the_mean_of_what_they_say(
+    train_tiny: Callable[..., Outcome], gainakt: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """Each skill is predicted from before the question, whichever comes first in the data."""
+    rng = np.random.default_rng(3)
+    rows = [
+        (f"s{student:02}", f"q{step}", step, skill, right)
+        for student in range(40)
+        for step in range(8)
+        for right in [int(rng.integers(2))]
+        for skill in rng.permutation(["a", "b", "c"])[: rng.integers(1, 4)].tolist()
+    ]
+    table = pl.DataFrame(
+        rows, schema=["student", "question", "order", "skill", "correct"], orient="row"
+    )
+    last = pl.col("order") == 7
+    turned = table.with_row_index().sort(
+        "student",
+        "order",
+        pl.when(last).then(-pl.col("index").cast(int)).otherwise(pl.col("index")),
+    )
+    probabilities = {}
+    for name, answers in (("as it is", table), ("turned", turned.drop("index"))):
+        answers.write_csv(tmp_path / f"{name}.csv")
+        columns = {c: c for c in ("student", "question", "order", "skill", "correct")}
+        prepare("generic", tmp_path / f"{name}.csv", tmp_path / name, **columns)
+    assert train_tiny(data=tmp_path / "as it is", epochs=1).code == 0
+    (run,) = (tmp_path / "out").iterdir()
+    metrics = {}
+    for name in ("as it is", "turned"):
+        outcome = gainakt("evaluate", run, "--data", tmp_path / name, "--json")
+        assert outcome.code == 0, outcome.err
+        metrics[name] = json.loads(outcome.out)
+        path = next(
+            run.glob("predictions_test*turned*" if name == "turned" else "predictions_test.parquet")
+        )
+        found = pl.read_parquet(path)
+        # the last question is predicted from the same past in both
+        probabilities[name] = found.group_by("student", maintain_order=True).last()
+    first, of_question = (
+        [probabilities[name][column].to_numpy() for name in ("as it is", "turned")]
+        for column in ("probability", "question_probability")
+    )
+    np.testing.assert_allclose(of_question[0], of_question[1], atol=1e-6)
+    several = first[0] != of_question[0]
+    assert several.any() and not several.all(), "some last questions have one skill"
+    two = table.filter(last).group_by("student", maintain_order=True).len()["len"].to_numpy()
+    tested = table["student"].unique(maintain_order=True).to_list()
+    two = two[[tested.index(s) for s in probabilities["as it is"]["student"].to_list()]] == 2
+    mean = (first[0] + first[1]) / 2
+    np.testing.assert_allclose(mean[two], of_question[0][two], atol=1e-6)
+    own = metrics["as it is"]
+    assert own["question_auc"] != own["auc"]
+
+
+def test_where_each_question_has_one_skill_both_levels_are_the_same(
+    run_copy: Path, gainakt: Callable[..., Outcome]
+) -> None:
+    metrics = json.loads(gainakt("evaluate", run_copy, "--json").out)
+    for name in ("auc", "accuracy", "log_loss", "brier"):
+        assert metrics[f"question_{name}"] == metrics[name]
+    assert "question level" not in gainakt("evaluate", run_copy).out

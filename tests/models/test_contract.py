@@ -19,6 +19,7 @@ from gainakt.record.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from tests.helpers import (
     SKILLS,
     batch_of,
+    of_student,
     outputs,
     random_students,
     read,
@@ -169,6 +170,25 @@ def test_a_question_of_several_skills_does_not_answer_itself(name: str) -> None:
     assert int(scored.sum()) == 3
     assert not before.has_next[3:5].any(), "skills after the first are not predicted apart"
     assert torch.equal(model(before).logits[scored], model(after).logits[scored])
+
+
+@every_model
+@torch.no_grad()
+def test_a_skill_asked_in_place_of_another_is_predicted_from_the_same_past(name: str) -> None:
+    model = small_model(name)
+    students = random_students([14, 9], SKILLS, seed=17)
+    batch = batch_of(*students)
+    same = model.asked_instead(batch, batch.next_skill)
+    valid = batch.has_next
+    torch.testing.assert_close(same[valid], model(batch).logits[valid], atol=1e-5, rtol=1e-5)
+    others = (batch.next_skill + 1) % SKILLS
+    instead = model.asked_instead(batch, others)
+    for step in (0, 4, 12):  # one at a time it is what a history with that skill says
+        changed = list(students[0])
+        changed[step + 1] = ((changed[step + 1][0] + 1) % SKILLS, changed[step + 1][1])
+        again = read(model, batch_of(changed, students[1]), 0)["logits"]
+        of_first = of_student(batch, instead, 0)
+        torch.testing.assert_close(of_first[step], again[step], atol=1e-5, rtol=1e-5)
 
 
 @every_model

@@ -136,6 +136,13 @@ class GainSum(KnowledgeTracer):
             dim=-1,
         )
 
+    def asked_instead(self, batch: Batch, skills: Tensor) -> Tensor:
+        """Return the logits (N,) if `skills` (N,) were asked next, each after the same past."""
+        evidence, which = self._evidence_of(batch), self._known(batch.next_question)
+        tokens = self._tokens(batch, skills, which)
+        states = self.block.instead(batch, evidence.tokens, tokens)
+        return self._logits(batch, evidence, states, skills, which)
+
     def explain(self, batch: Batch, skill: int | None = None) -> Explanation:
         """Return the predictions of a batch taken apart.
 
