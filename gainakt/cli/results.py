@@ -75,11 +75,6 @@ def evaluate(
             f"{split} AUC (window, {metrics['targets']:,} targets): {metrics['auc']:.5f}   "
             f"accuracy: {metrics['accuracy']:.5f}"
         ]
-        if metrics["question_auc"] != metrics["auc"]:
-            lines.append(
-                f"question level, mean over a question's skills: AUC "
-                f"{metrics['question_auc']:.5f}   accuracy: {metrics['question_accuracy']:.5f}"
-            )
         if interpretability:
             other = None if against is None else find(against)
             found = interpret(folder, split, console, data, against=other, flips=flips)

@@ -10,17 +10,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gainakt.config import Data
+from gainakt.config import Config, Data
 from gainakt.data.interactions import Dataset
 from gainakt.errors import GainaktError
 from gainakt.evaluation.predictor import Predictor
 from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split, predictions_schema
+from gainakt.evaluation.within import within_figures
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.opening import OpenRun, open_run
 from gainakt.files import file_hash, only_one, replacing
 from gainakt.record.folder import RunFolder, write_json
 from gainakt.record.records import recorded_data
 from gainakt.words import counted
+
+# More predictions than this are not held together, as figures within students and skills need.
+MOST_SORTED = 5_000_000
+# How the groups within which an AUC is taken are called.
+GROUPS = {"student": "students", "skill": "skills", "student_skill": "a student's skill"}
 
 
 def evaluate(
@@ -47,9 +53,41 @@ def _evaluate(folder: RunFolder, split: str, console: RunConsole, run: OpenRun) 
         **_overlap(folder, run, split, console),
     }
     metrics = score_split(folder, run.predictor, run.stored, split, folds, name, more)
+    if metrics["targets"] <= MOST_SORTED:
+        metrics["within"] = _within(folder.predictions(name), run.checkpoint.config)
+        write_json(folder.evaluation(name), metrics)
+    _say(console, metrics)
     console.say(f"metrics: {folder.evaluation(name)}")
     console.say(f"predictions: {folder.predictions(name)}")
     return metrics
+
+
+def _say(console: RunConsole, metrics: dict[str, Any]) -> None:
+    """Say what stands beside the headline."""
+    if metrics["question_auc"] != metrics["auc"]:
+        console.say(
+            "question level, the mean over a question's skills: AUC "
+            f"{metrics['question_auc']:.5f}, accuracy {metrics['question_accuracy']:.5f}"
+        )
+    for name, figure in metrics.get("within", {}).items():
+        if figure["low"] is not None:
+            console.say(
+                f"AUC within {GROUPS[name]}: {figure['auc']:.5f} "
+                f"(95% [{figure['low']:.5f}, {figure['high']:.5f}])"
+            )
+
+
+def _within(predictions: Path, config: Config) -> dict[str, dict[str, float | None]]:
+    """The AUC within students, skills and both, from the stored predictions."""
+    columns = ["student", "skill", "answer", "probability"]
+    table = pq.read_table(predictions, columns=columns)
+    samples, seed = config.evaluation.bootstrap_samples, config.runtime.seed
+    student, skill, answer, probability = (table[name].to_numpy() for name in columns)
+    figures = within_figures(student, skill, answer, probability, samples, seed)
+    return {
+        name: {"auc": figure.value, "low": figure.low, "high": figure.high}
+        for name, figure in figures.items()
+    }
 
 
 def _overlap(
