@@ -43,9 +43,9 @@ class Vocabulary:
         """Q, the number of known questions."""
         return len(self.questions)
 
-    def without_questions(self) -> Vocabulary:
-        """Return the skills alone."""
-        return Vocabulary(self.skills)
+    def with_questions(self, questions: Iterable[str]) -> Vocabulary:
+        """Return the skills with other questions, or none."""
+        return Vocabulary(self.skills, tuple(questions))
 
     def skill_code(self, skill: str) -> int | None:
         """Return the code of a skill, None where it is not known."""

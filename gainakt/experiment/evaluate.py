@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gainakt.config import Config, Data
 from gainakt.data.interactions import Dataset
+from gainakt.data.rows import UNKNOWN
 from gainakt.errors import GainaktError
 from gainakt.evaluation.predictor import Predictor
 from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split, predictions_schema
@@ -51,6 +53,7 @@ def _evaluate(folder: RunFolder, split: str, console: RunConsole, run: OpenRun) 
         "epoch": run.checkpoint.epoch,
         "same_data_as_training": run.same_data,
         **_overlap(folder, run, split, console),
+        **_unknown_questions(run, split, console),
     }
     metrics = score_split(folder, run.predictor, run.stored, split, folds, name, more)
     if metrics["targets"] <= MOST_SORTED:
@@ -60,6 +63,25 @@ def _evaluate(folder: RunFolder, split: str, console: RunConsole, run: OpenRun) 
     console.say(f"metrics: {folder.evaluation(name)}")
     console.say(f"predictions: {folder.predictions(name)}")
     return metrics
+
+
+def _unknown_questions(run: OpenRun, split: str, console: RunConsole) -> dict[str, int]:
+    """Count the answers to questions that the model does not know; nothing where it reads none."""
+    vocabulary, data = run.checkpoint.vocabulary, run.stored
+    folds = run.checkpoint.config.data
+    if not vocabulary.n_questions or data.rows.question is None:
+        return {}
+    unknown = np.append(True, vocabulary.question_codes(data.vocabulary.questions) == UNKNOWN)
+    students = data.students(split, folds.fold, folds.test_fold).tolist()
+    rows = [slice(int(data.offsets[s]), int(data.offsets[s + 1])) for s in students]
+    count = sum(int(unknown[data.rows.question[mine]].sum()) for mine in rows)
+    total = sum(mine.stop - mine.start for mine in rows)
+    if count:
+        console.say(
+            f"{count:,} of {total:,} rows are of questions that the model did not learn from; they "
+            "are predicted as other questions on their skill"
+        )
+    return {"unknown_questions": count}
 
 
 def _say(console: RunConsole, metrics: dict[str, Any]) -> None:

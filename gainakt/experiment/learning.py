@@ -41,7 +41,10 @@ class Learning:
         """
         vocabulary = dataset.vocabulary
         if not config.model.reads_questions:
-            vocabulary = vocabulary.without_questions()
+            vocabulary = vocabulary.with_questions(())
+        elif vocabulary.n_questions:
+            students = dataset.students("train", config.data.fold, config.data.test_fold)
+            vocabulary = vocabulary.with_questions(questions_answered(dataset, students))
         dataset = coded(dataset, vocabulary)
         parts = {}
         for split in ("train", "valid"):
@@ -62,6 +65,18 @@ class Learning:
     def softened(self, answers: npt.NDArray[np.float32]) -> Learning:
         """Return the same with soft answers (N,) to learn in place of the given ones."""
         return replace(self, training=replace(self.training, soft_answers=answers))
+
+
+def questions_answered(dataset: Dataset, students: npt.NDArray[np.int64]) -> list[str]:
+    """Return the ids of the questions that students (n,) answered, in the order of their codes.
+
+    What is not among them nothing can be learnt of: it is an unknown question from the start.
+    """
+    assert dataset.rows.question is not None
+    seen = np.zeros(dataset.vocabulary.n_questions + 1, dtype=bool)
+    for student in students.tolist():
+        seen[dataset.rows.question[dataset.offsets[student] : dataset.offsets[student + 1]]] = True
+    return [dataset.vocabulary.questions[code] for code in np.flatnonzero(seen[1:]).tolist()]
 
 
 def _check(pieces: Sequences, split: str, name: str, fold: int) -> None:
