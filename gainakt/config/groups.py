@@ -116,6 +116,8 @@ class Training(Group):
     """Share of the teachers' mean prediction in what is learnt; the answer itself has the rest."""
     weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of the moving average of the weights that is evaluated and saved; 0 turns it off."""
+    weight_average_warmup: bool = False
+    """Let that decay grow with the n steps taken, (1 + n) / (10 + n) at most, for short runs."""
 
 
 class Experiment(Group):

@@ -50,7 +50,8 @@ class Step:
         self.device = device
         self.read: Callable[[Batch], ModelOutput] = model
         self.optimizer = _optimizer(model, config.training)
-        self.average = AveragedModel(model) if config.training.weight_average else None
+        averages = config.training.weight_average > 0
+        self.average = AveragedModel(model, device) if averages else None
 
     def gradient(self, batch: Batch, weights: EpochWeights, moving: BatchWeights) -> Gradient:
         """Compute the gradient of a batch's loss, clipped; nothing has moved yet.
@@ -128,13 +129,32 @@ class Step:
         # not `update_parameters`, which asks the device how many steps it has averaged
         mean: list[Tensor] = list(average.module.parameters())
         weights: list[Tensor] = list(self.model.parameters())
-        share: Any = 1 - self.config.training.weight_average
+        training = self.config.training
+        share: Any = 1 - training.weight_average
         if first:
             torch._foreach_copy_(mean, weights)
         else:
-            share = share if finite is None else [share * finite] * len(mean)
+            if training.weight_average_warmup:
+                share = average_share(average.n_averaged, share)
+            if finite is not None:
+                share = share * finite
+            if isinstance(share, Tensor):
+                share = [share] * len(mean)
             torch._foreach_lerp_(mean, weights, share)
         average.n_averaged += 1 if finite is None else finite.long()
+
+
+def average_share(steps: Tensor, least: float) -> Tensor:
+    """Return the share of the newest weights in their average after so many steps.
+
+    1 - min(decay, (1 + n) / (10 + n)): weights of the first steps, which know nothing, leave the
+    average of a short run too.
+
+    Args:
+        steps: n, a scalar on the weights' device.
+        least: 1 - decay.
+    """
+    return (9 / (10 + steps)).clamp(min=least)
 
 
 def refusal(terms: list[float], norm: float, epoch: int, step: int) -> TrainingError:

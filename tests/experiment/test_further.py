@@ -26,7 +26,7 @@ def _only(folder: Path) -> Path:
     "settings",
     [
         {},
-        GAINSUM | {"weight_average": 0.9},
+        GAINSUM | {"weight_average": 0.9, "weight_average_warmup": True},
         GAINSUM | {"teachers": 1, "teacher_epochs": 1},
     ],
     ids=["plain", "averaged", "taught"],

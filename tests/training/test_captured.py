@@ -46,6 +46,7 @@ EVENTFUL: dict[str, Any] = {
     "learning_rate_schedule": "cosine",
     "warmup_steps": 3,
     "weight_average": 0.8,
+    "weight_average_warmup": True,
 }
 # every batch is under this floor: the sparsity weight moves from batch to batch
 FLOOR = {"variance_floor": 1.0}

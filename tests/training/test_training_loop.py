@@ -22,7 +22,7 @@ from gainakt.objectives.total import TERMS, Losses
 from gainakt.record.checkpoint import load_state, save_state
 from gainakt.training.loop import Trainer
 from gainakt.training.progress import UNSCORED, EpochProgress, Figures
-from gainakt.training.step import learning_rate_factor
+from gainakt.training.step import average_share, learning_rate_factor
 from tests.helpers import random_students, sequences_of, small_config, vocabulary_of
 
 CPU = torch.device("cpu")
@@ -200,11 +200,12 @@ def test_two_runs_are_identical() -> None:
     [
         {},
         {"weight_average": 0.9},
+        {"weight_average": 0.9, "weight_average_warmup": True},
         # the weight that moves from batch to batch, and is reported when it did
         {"variance_floor": 1.0, "variance_floor_patience": 2},
         {"optimizer": "adamw", "learning_rate_schedule": "cosine", "warmup_steps": 4},
     ],
-    ids=["plain", "weight_average", "variance_floor", "adamw"],
+    ids=["plain", "weight_average", "warmed_up_average", "variance_floor", "adamw"],
 )
 def test_a_run_stopped_at_any_step_goes_on_to_the_last_bit(
     overrides: dict[str, Any], tmp_path: Path
@@ -431,6 +432,25 @@ def test_the_moving_average_by_hand() -> None:
     assert not torch.equal(expected, third)
     plain = trainer_of(small_config(**EVENTFUL))
     assert plain.evaluated_model is plain.model
+
+
+def test_early_weights_leave_the_average_of_a_short_run() -> None:
+    # after n steps: 9 / (10 + n) of the newest, until that is the least
+    shares = [float(average_share(torch.tensor(n), 0.01)) for n in (1, 8, 890, 5000)]
+    assert shares == pytest.approx([9 / 11, 0.5, 0.01, 0.01])
+    config = small_config(**EVENTFUL, weight_average=0.99, weight_average_warmup=True)
+    trainer = trainer_of(config)
+    name = "predict.0.bias"
+    seen = []
+
+    def watch() -> bool:
+        seen.append(trainer.model.state_dict()[name].clone())
+        return len(seen) == 3
+
+    trainer.run(Notes(), watch)
+    first, second, third = seen
+    expected = 3 / 12 * (2 / 11 * first + 9 / 11 * second) + 9 / 12 * third
+    torch.testing.assert_close(trainer.evaluated_model.state_dict()[name], expected)
 
 
 def test_progress_by_hand() -> None:
