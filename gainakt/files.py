@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
 
-from gainakt.errors import ExperimentError
+from gainakt.errors import ExperimentError, GainaktError
+from gainakt.words import printable
 
 try:
     import fcntl
@@ -126,3 +127,18 @@ def write_atomically(
             file.write(content)
         if verify is not None:
             verify(temporary)
+
+
+def refuse_other_than_text(name: str) -> None:
+    """Refuse a name that no file of text can hold, as of a file that another system has named.
+
+    Raises:
+        GainaktError: the name has bytes that are no UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise GainaktError(
+            f"{printable(name)} is not UTF-8, and would be written into the run's record; rename "
+            "it, or give another"
+        ) from None

@@ -14,6 +14,7 @@ from gainakt._version import __version__
 from gainakt.cli import data, results, training
 from gainakt.cli.parameters import exactly, join_switches
 from gainakt.errors import GainaktError
+from gainakt.files import refuse_other_than_text
 from gainakt.words import printable
 
 app = App(
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # a mark that it cannot spell is no failure
             stream.reconfigure(errors="backslashreplace")
     try:
+        for word in words:
+            refuse_other_than_text(word)
         code = app(join_switches(words), exit_on_error=False, print_error=False)
     except CycloptsError as error:
         complain(str(error))

@@ -60,6 +60,7 @@ def resume(
             console.say(f"it has no report; to draw it: gainakt report {folder.shell_name}")
         console.say(f"{folder.path.name} is finished; there is nothing to resume")
         return None
+    _refuse_unborn(folder)
     config = recorded_config(folder)
     problems = [*config_problems(folder)]
     dataset = recorded_data(folder, data)
@@ -84,6 +85,17 @@ def resume(
     console.say(f"resuming {folder.path.name} at {where}")
     learning = Learning.of(config, dataset)
     return TrainingRun(folder, config, learning, device, console, state).carry_out()
+
+
+def _refuse_unborn(folder: RunFolder) -> None:
+    """Say of a run that was killed while its folder was made that there is nothing to go on with."""
+    first = (folder.config, folder.script, folder.seeds, folder.environment, folder.data)
+    missing = [path.name for path in first if not path.is_file()]
+    if missing and not folder.state.is_file() and not folder.last.is_file():
+        raise ExperimentError(
+            f"{folder.path.name} was killed while its folder was made ({missing[0]} is missing): "
+            "nothing was learnt yet; remove the folder and train anew"
+        )
 
 
 def _where(folder: RunFolder, config: Config, state: dict[str, Any]) -> str:

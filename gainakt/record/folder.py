@@ -16,7 +16,7 @@ from typing import Any
 
 from gainakt.config import Config, dump_config
 from gainakt.errors import ExperimentError
-from gainakt.files import file_hash, write_atomically
+from gainakt.files import file_hash, refuse_other_than_text, write_atomically
 
 METRIC_COLUMNS = (
     "epoch",
@@ -74,6 +74,7 @@ class RunFolder:
             ExperimentError: it cannot be made.
         """
         name = f"{timestamp}_{model}_{short_title}"
+        refuse_other_than_text(str(out.resolve()))
         try:
             if out.exists() and not out.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, f"{out} is a file, must be a folder")

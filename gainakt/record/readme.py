@@ -39,6 +39,7 @@ def write_readme(
         checks=checks,
         failed=any(not check.passed for check in checks),
         spell=_spell,
+        plain=plain,
         number=_number,
         correlation=partial(_correlation, results.get("consistency")),
         interval=_interval,
@@ -48,7 +49,12 @@ def write_readme(
 
 def _spell(value: object) -> str:
     """Spell a value in a cell of a table."""
-    return json.dumps(value, ensure_ascii=False).replace("|", "\\|")
+    return plain(json.dumps(value, ensure_ascii=False)).replace("|", "\\|")
+
+
+def plain(text: str) -> str:
+    """Return text that is but text in Markdown: none of it is taken for HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _number(value: float | None) -> str:

@@ -98,3 +98,17 @@ def _mark_unfinished(run: Path) -> None:
     path = run / "results.json"
     results = json.loads(path.read_text())
     path.write_text(json.dumps({**results, "status": "running"}))
+
+
+@pytest.mark.parametrize("last", ["config.json", "run.sh", "SEEDS.md", "environment.json"])
+def test_a_run_killed_while_its_folder_was_made_says_so(run_copy, gainakt, last):
+    """Of the files written before training, those up to `last` are there, and no other."""
+    first = ["config.json", "run.sh", "SEEDS.md", "environment.json", "data.json"]
+    kept = {"stdout.log", *first[: first.index(last) + 1]}
+    for path in run_copy.iterdir():
+        if path.name not in kept:
+            path.unlink()
+    outcome = gainakt("resume", run_copy)
+    assert outcome.code == 1
+    assert "was killed while its folder was made" in outcome.err
+    assert "remove the folder and train anew" in outcome.err

@@ -17,8 +17,10 @@ import pytest
 from safetensors import safe_open
 
 from gainakt.config import FILLED_BY_RUN, GROUPS, load_config, model_fields
+from gainakt.errors import GainaktError
 from gainakt.record.checkpoint import load_checkpoint, load_state
 from gainakt.record.commands import read_script
+from gainakt.record.folder import RunFolder
 from gainakt.record.readme import UNDEFINED
 from tests.conftest import TINY, Outcome
 
@@ -515,3 +517,27 @@ def test_a_correlation_that_no_student_has_is_undefined_and_no_failure(
     assert f"| mastery_corr | {UNDEFINED} |" in page
     assert gainakt("report", folder).code == 0
     assert "The correlation is undefined" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_readme_holds_no_html_of_others(
+    train_tiny: Callable[..., Outcome], gainakt: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    purpose = "<img src=x onerror=alert(1)> & `<b>`"
+    assert train_tiny("--quiet", epochs=1, purpose=purpose).code == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert "<img" not in page and "<b>" not in page
+    assert "- Purpose: &lt;img src=x onerror=alert(1)&gt; &amp; `&lt;b&gt;`" in page
+
+
+def test_a_name_that_is_no_text_is_refused(
+    train_tiny: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    out = tmp_path / os.fsdecode(b"odd\xff")
+    outcome = train_tiny("--quiet", epochs=1, out=out)
+    assert outcome.code == 1
+    assert "is not UTF-8" in outcome.err and "rename it, or give another" in outcome.err
+    out.mkdir()
+    with pytest.raises(GainaktError, match="is not UTF-8"):
+        RunFolder.create(out, "20260101_000000", "dkt", "run")
+    assert not list(out.iterdir())
