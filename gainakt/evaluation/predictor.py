@@ -136,9 +136,14 @@ class Predictor:
         has one skill, it is the probability of the readout, to the last bit.
 
         Args:
-            sequences: what was read.
+            sequences: what was read, or more: the rest is not read again.
             scored: the n steps whose next answer is predicted.
         """
+        if not len(scored.sequence):
+            return scored.probability
+        first, last = int(scored.sequence[0]), int(scored.sequence[-1])
+        sequences = sequences.take(np.arange(first, last + 1))
+        scored = replace(scored, sequence=scored.sequence - first)
         order = sequences.rows.order
         total, count = scored.probability, np.ones(len(scored.logit))
         longest = int(sequences.lengths.max()) + 1

@@ -88,7 +88,7 @@ def resume(
 
 
 def _refuse_unborn(folder: RunFolder) -> None:
-    """Say of a run that was killed while its folder was made that there is nothing to go on with."""
+    """Say of a run that was killed while its folder was made that nothing was learnt."""
     first = (folder.config, folder.script, folder.seeds, folder.environment, folder.data)
     missing = [path.name for path in first if not path.is_file()]
     if missing and not folder.state.is_file() and not folder.last.is_file():

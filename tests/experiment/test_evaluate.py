@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from gainakt.data.prepare import prepare
 from gainakt.data.simulate import simulate
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.evaluation.protocol import coded as code_with
+from gainakt.evaluation.protocol import predict, several_skills
+from gainakt.models import build_model
 from gainakt.record.checkpoint import load_checkpoint
 from gainakt.record.folder import RunFolder
 from tests.conftest import TINY, Outcome
-from tests.helpers import batch_of
+from tests.helpers import batch_of, dataset_of, predictor_of, small_config
 
 COLUMNS = ["student", "position", "skill", "answer", "probability", "mastery"]
 HEADLINE = re.compile(r"(valid|test) AUC \(window, ([\d,]+) targets\): (0\.\d{5})   accuracy: (.*)")
@@ -389,3 +392,22 @@ def test_where_each_question_has_one_skill_both_levels_are_the_same(
     for name in ("auc", "accuracy", "log_loss", "brier"):
         assert metrics[f"question_{name}"] == metrics[name]
     assert "question level" not in gainakt("evaluate", run_copy).out
+
+
+def test_questions_are_scored_alike_in_parts_of_any_size() -> None:
+    rng = np.random.default_rng(5)
+    data = dataset_of([30, 45, 12, 33], n_skills=4)
+    order = np.concatenate([np.cumsum(rng.integers(2, size=n)) for n in (30, 45, 12, 33)])
+    data = replace(data, rows=data.rows.replace(order=order))
+    assert several_skills(data)
+    predictor = predictor_of(build_model(small_config("gainsum"), data.vocabulary), 16, 4)
+    whole, parts = (
+        pa.concat_tables([table for _, table in predict(predictor, data, np.arange(4), size=size)])
+        for size in (10_000, 40)
+    )
+    assert whole.num_rows > 20
+    for name in ("probability", "question_probability"):
+        np.testing.assert_allclose(whole[name].to_numpy(), parts[name].to_numpy(), atol=1e-6)
+    assert not np.allclose(
+        whole["probability"].to_numpy(), whole["question_probability"].to_numpy()
+    )
