@@ -23,6 +23,26 @@ from gainakt.models.interface import KnowledgeTracer, ModelOutput
 from gainakt.record.checkpoint import Checkpoint
 from gainakt.tracer import Tracer
 
+# What metrics_epoch.csv begins with, as it is specified; a copy of its own, for it is frozen.
+METRIC_COLUMNS = [
+    "epoch",
+    "train_loss",
+    "train_auc",
+    "val_loss",
+    "val_auc",
+    "val_accuracy",
+    "monotonicity_violation_rate",
+    "negative_gain_rate",
+    "bounds_violation_rate",
+    "mastery_correlation",
+    "gain_correlation",
+    "main_loss_share",
+    "constraint_loss_share",
+    "alignment_loss_share",
+    "lag_loss_share",
+    "retention_loss_share",
+]
+
 Steps = Sequence[tuple[int, int]]
 # What models of `small_tracer` know, where they tell questions apart.
 QUESTIONS = 7

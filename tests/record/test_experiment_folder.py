@@ -23,6 +23,7 @@ from gainakt.record.commands import read_script
 from gainakt.record.folder import RunFolder
 from gainakt.record.readme import UNDEFINED
 from tests.conftest import TINY, Outcome
+from tests.helpers import METRIC_COLUMNS
 
 FILES = {
     "config.json",
@@ -41,25 +42,6 @@ FILES = {
     "evaluation_valid.json",
     "predictions_valid.parquet",
 }
-
-COLUMNS = [
-    "epoch",
-    "train_loss",
-    "train_auc",
-    "val_loss",
-    "val_auc",
-    "val_accuracy",
-    "monotonicity_violation_rate",
-    "negative_gain_rate",
-    "bounds_violation_rate",
-    "mastery_correlation",
-    "gain_correlation",
-    "main_loss_share",
-    "constraint_loss_share",
-    "alignment_loss_share",
-    "lag_loss_share",
-    "retention_loss_share",
-]
 
 # The groups and the parameters that the specification names, in its order.
 SPECIFIED = {
@@ -302,10 +284,10 @@ def test_the_saved_state_loads_without_running_code(finished_run: Path) -> None:
 
 def test_metrics_have_a_full_row_for_every_epoch(finished_run: Path) -> None:
     rows = metric_rows(finished_run)
-    assert list(rows[0])[: len(COLUMNS)] == COLUMNS
+    assert list(rows[0])[: len(METRIC_COLUMNS)] == METRIC_COLUMNS
     assert [row["epoch"] for row in rows] == ["1", "2"]
     for row in rows:
-        values = {name: float(row[name]) for name in COLUMNS}
+        values = {name: float(row[name]) for name in METRIC_COLUMNS}
         assert 0 < values["val_auc"] < 1
         shares = [value for name, value in values.items() if name.endswith("_share")]
         assert sum(shares) == pytest.approx(1)
@@ -371,7 +353,7 @@ def test_results_agree_with_the_metrics(finished_run: Path) -> None:
     assert results["status"] == "completed"
     assert results["epochs"] == 2
     assert results["best_epoch"] == int(best["epoch"])
-    for name in COLUMNS:
+    for name in METRIC_COLUMNS:
         assert results["best"][name] == float(best[name])
     assert results["mastery_corr"] == results["consistency"]["mastery_correlation"]
     assert results["gain_corr"] == results["consistency"]["gain_correlation"]

@@ -23,7 +23,13 @@ from gainakt.record.checkpoint import load_state, save_state
 from gainakt.training.loop import Trainer
 from gainakt.training.progress import UNSCORED, EpochProgress, Figures
 from gainakt.training.step import average_share, learning_rate_factor
-from tests.helpers import random_students, sequences_of, small_config, vocabulary_of
+from tests.helpers import (
+    METRIC_COLUMNS,
+    random_students,
+    sequences_of,
+    small_config,
+    vocabulary_of,
+)
 
 CPU = torch.device("cpu")
 TRAINING = sequences_of(*random_students([4, 6, 9, 10, 3, 12, 7, 8, 5, 11], seed=1))
@@ -31,6 +37,8 @@ VALIDATION = sequences_of(*random_students([8, 12, 15, 9, 20], seed=2))
 STEPS = 3  # of an epoch: 10 sequences, 4 a step
 
 # everything that can happen in a run happens within three epochs
+# A weight to look at.
+WATCHED = "predict.0.bias"
 EVENTFUL: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 4,
@@ -104,28 +112,10 @@ def test_an_epoch_reports_every_column_of_the_specification() -> None:
     assert trainer.run(notes)
     assert trainer.finished and trainer.epoch == 3
     assert notes.steps == [(1, 2, STEPS), (2, 2, STEPS), (3, 2, STEPS)]
-    columns = [
-        "epoch",
-        "train_loss",
-        "train_auc",
-        "val_loss",
-        "val_auc",
-        "val_accuracy",
-        "monotonicity_violation_rate",
-        "negative_gain_rate",
-        "bounds_violation_rate",
-        "mastery_correlation",
-        "gain_correlation",
-        "main_loss_share",
-        "constraint_loss_share",
-        "alignment_loss_share",
-        "lag_loss_share",
-        "retention_loss_share",
-    ]
     for epoch, row in enumerate(trainer.history.rows, start=1):
-        assert list(row)[: len(columns)] == columns
+        assert list(row)[: len(METRIC_COLUMNS)] == METRIC_COLUMNS
         assert row["epoch"] == epoch
-        assert all(math.isfinite(row[name]) for name in columns)
+        assert all(math.isfinite(row[name]) for name in METRIC_COLUMNS)
         assert sum(row[f"{name}_loss_share"] for name in TERMS) == pytest.approx(1.0)
         assert 0 <= row["val_auc"] <= 1 and 0 <= row["train_auc"] <= 1
         # shares are of the very terms that are reported, and these sum to the loss
@@ -414,21 +404,24 @@ def test_weight_decay_of_adamw_is_for_matrices_only() -> None:
     assert listed == sum(p.numel() for p in trainer.model.parameters())
 
 
-def test_the_moving_average_by_hand() -> None:
-    config = small_config(**EVENTFUL, weight_average=0.75)
-    trainer = trainer_of(config)
-    name = "predict.0.bias"
-    seen = []
+def _three_steps(**average: Any) -> tuple[Trainer, list[torch.Tensor]]:
+    """A trainer after three steps, and one of its weights after each."""
+    trainer = trainer_of(small_config(**EVENTFUL, **average))
+    seen: list[torch.Tensor] = []
 
     def watch() -> bool:
-        seen.append(trainer.model.state_dict()[name].clone())
+        seen.append(trainer.model.state_dict()[WATCHED].clone())
         return len(seen) == 3
 
     trainer.run(Notes(), watch)
-    first, second, third = seen
+    return trainer, seen
+
+
+def test_the_moving_average_by_hand() -> None:
+    trainer, (first, second, third) = _three_steps(weight_average=0.75)
     # it starts where the weights stand after the first step
     expected = 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third
-    torch.testing.assert_close(trainer.evaluated_model.state_dict()[name], expected)
+    torch.testing.assert_close(trainer.evaluated_model.state_dict()[WATCHED], expected)
     assert not torch.equal(expected, third)
     plain = trainer_of(small_config(**EVENTFUL))
     assert plain.evaluated_model is plain.model
@@ -438,19 +431,9 @@ def test_early_weights_leave_the_average_of_a_short_run() -> None:
     # after n steps: 9 / (10 + n) of the newest, until that is the least
     shares = [float(average_share(torch.tensor(n), 0.01)) for n in (1, 8, 890, 5000)]
     assert shares == pytest.approx([9 / 11, 0.5, 0.01, 0.01])
-    config = small_config(**EVENTFUL, weight_average=0.99, weight_average_warmup=True)
-    trainer = trainer_of(config)
-    name = "predict.0.bias"
-    seen = []
-
-    def watch() -> bool:
-        seen.append(trainer.model.state_dict()[name].clone())
-        return len(seen) == 3
-
-    trainer.run(Notes(), watch)
-    first, second, third = seen
+    trainer, (first, second, third) = _three_steps(weight_average=0.99, weight_average_warmup=True)
     expected = 3 / 12 * (2 / 11 * first + 9 / 11 * second) + 9 / 12 * third
-    torch.testing.assert_close(trainer.evaluated_model.state_dict()[name], expected)
+    torch.testing.assert_close(trainer.evaluated_model.state_dict()[WATCHED], expected)
 
 
 def test_progress_by_hand() -> None:
