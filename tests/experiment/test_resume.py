@@ -114,3 +114,14 @@ def test_a_run_killed_while_its_folder_was_made_says_so(run_copy, gainakt, last)
     assert outcome.code == 1
     assert "was killed while its folder was made" in outcome.err
     assert "remove the folder and train anew" in outcome.err
+
+
+def test_a_run_without_its_state_is_not_begun_anew_over_its_checkpoints(run_copy, gainakt):
+    results = json.loads((run_copy / "results.json").read_text()) | {"status": "interrupted"}
+    (run_copy / "results.json").write_text(json.dumps(results))
+    (run_copy / "state_last.pt").unlink()
+    before = {path.name: path.read_bytes() for path in run_copy.glob("model_*")}
+    outcome = gainakt("resume", run_copy)
+    assert outcome.code == 1
+    assert "state_last.pt is missing, which says where training stood" in outcome.err
+    assert {path.name: path.read_bytes() for path in run_copy.glob("model_*")} == before

@@ -571,3 +571,12 @@ def test_a_missing_id_in_an_array_is_missing_and_no_student_or_skill(
 def test_a_whole_number_is_one_id_whatever_its_type() -> None:
     same = [3, 3.0, np.int64(3), np.float32(3), Decimal("3.0"), Decimal(3), "3"]
     assert {spell(cell) for cell in same} == {"3"}
+
+
+def test_skills_named_before_may_be_an_array(history: tuple[pl.DataFrame, Answers]) -> None:
+    X, y = history
+    named = np.append(X["skill"].unique().to_numpy(), "never practised")
+    model = GainSumClassifier(**SMALL | {"skills": named}).fit(X, y)
+    assert "never practised" in model.checkpoint_.skill_ids
+    asked = pl.DataFrame({"student": ["new"], "skill": ["never practised"]})
+    assert model.predict_proba(asked).shape == (1, 2)
