@@ -19,6 +19,8 @@ _IDS = (STUDENT, SKILL, QUESTION)
 
 
 MAX_ID_BYTES = 4000
+# Of fewer rows of equal order nothing is concluded: they are only counted.
+ENOUGH_TIES = 50
 # Control characters, line and paragraph separators, and code points that stand for no character.
 _UNPRINTABLE = (
     r"[\x{00}-\x{1f}\x{7f}-\x{9f}\x{2028}\x{2029}\x{FDD0}-\x{FDEF}"
@@ -328,7 +330,11 @@ def refuse_siblings(rows: pl.DataFrame, file: str) -> None:
     agreeing, count = int(tied.get_column("agree").sum()), len(tied)
     # few others say little of how often answers agree
     usual = (int(others.get_column("agree").sum()) + 1) / (len(others) + 2)
-    if count < 2 or agreeing / count < 0.95 or binom.sf(agreeing - 1, count, usual) > 0.05:
+    if (
+        count < ENOUGH_TIES
+        or agreeing / count < 0.95
+        or binom.sf(agreeing - 1, count, usual) > 1e-6
+    ):
         return
     raise DataError(
         f"{file}: {count:,} rows have the order of their student's row before and another skill, "
