@@ -29,7 +29,7 @@ import torch
 import gainakt
 from gainakt.config import load_config
 from gainakt.data.interactions import Dataset, load_dataset
-from gainakt.data.rows import ORDER
+from gainakt.data.rows import ORDER, asked_next
 from gainakt.data.sequences import context_start
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.models import build_model
@@ -101,7 +101,7 @@ def one_round(tracer: Tracer, steps: int, seed: int) -> dict[str, Times]:
 
     def recompute(step: int) -> None:
         with torch.inference_mode():
-            again.logits([int(skills[HISTORY + step])]).sigmoid().item()
+            again.logits(asked_next([int(skills[HISTORY + step])])).sigmoid().item()
 
     return {
         "observe + predict": measure(predict_and_observe, steps),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gainakt.data.rows import UNKNOWN, Rows
+from gainakt.data.rows import UNKNOWN, Rows, asked_next
 from gainakt.data.tables import plain_id
 from gainakt.data.vocabulary import Vocabulary, known_id
 from gainakt.errors import DataError, GainaktError
@@ -60,6 +60,7 @@ class Session:
         self.first_answers = first_answers
         self.answers = 0
         self.state = predictor.student()
+        self.pools_skills = predictor.model.pools_skills
         self._turn = threading.RLock()
 
     def __len__(self) -> int:
@@ -110,14 +111,18 @@ class Session:
         Before the first answer it is what students' first answers were like in training.
 
         Args:
-            skill: id; of a question with several skills, the first of them.
+            skill: id, or a list of ids where the question has several. Unless the model reads such
+                a question as one step, it is the mean of what its skills say.
             question: id of the question that asks for it. One that the model does not know is
                 predicted as questions on its skill are.
 
         Raises:
             DataError: the skill is unknown to the model.
         """
-        return float(self._probabilities([self._code(skill)], self._question(question))[0])
+        codes, which = self._codes(skill), self._question(question)
+        if self.pools_skills:
+            return float(self._probabilities(codes[:1], which, codes[1:]).mean())
+        return float(self._probabilities(codes, which).mean())
 
     def predict_many(self, skills: Sequence[object] | None = None) -> dict[str, float]:
         """Return skill -> probability of a right answer if it were asked next; all by default.
@@ -155,16 +160,19 @@ class Session:
         return mastery
 
     @torch.inference_mode()
-    def _probabilities(self, codes: list[int], question: int = UNKNOWN) -> Tensor:
+    def _probabilities(
+        self, codes: list[int], question: int = UNKNOWN, others: Sequence[int] = ()
+    ) -> Tensor:
         with self._turn:
             if self.answers:
-                return self.state.logits(codes, question).double().sigmoid()
+                return self.state.logits(asked_next(codes, question, others)).double().sigmoid()
         if self.first_answers is None:
             raise DataError(
                 "there is no answer yet, and this model does not say what to expect of a student's "
                 "first: it was trained by an earlier version of GainAKT"
             )
-        return torch.tensor([self.first_answers[code] for code in codes], dtype=torch.float64)
+        expected = [np.mean([self.first_answers[c] for c in (code, *others)]) for code in codes]
+        return torch.tensor(expected, dtype=torch.float64)
 
     def _code(self, skill: object) -> int:
         name = plain_id(skill)
@@ -173,21 +181,28 @@ class Session:
             return known_id("skill", name, self.vocabulary.skills, "the model", "tracer.skills")
         return code
 
+    def _codes(self, skill: object) -> list[int]:
+        """The codes of a question's skills, one or several, each once."""
+        several = isinstance(skill, list | tuple | set | frozenset)
+        skills = skill if several else [skill]
+        codes = list(dict.fromkeys(map(self._code, skills)))  # type: ignore[call-overload]
+        if not codes:
+            raise DataError("the question names no skill")
+        return codes
+
     def _question(self, question: object) -> int:
         if question is None:
             return UNKNOWN
         return self.vocabulary.question_code(plain_id(question))
 
     def _rows(self, answer: Answer, number: int) -> Rows:
-        """The rows of one answer: one for each of its skills."""
+        """The rows of one answer: one for each of its skills, or one that names all of them."""
         right = answer.right
         if not isinstance(right, int | float | np.number | np.bool_) or right not in (0, 1):
             raise DataError(f"the answer is {right!r}; only 0 and 1 are allowed")
-        several = isinstance(answer.skill, list | tuple | set | frozenset)
-        skills = answer.skill if several else [answer.skill]
-        codes = list(dict.fromkeys(map(self._code, skills)))  # type: ignore[call-overload]
-        if not codes:
-            raise DataError("the answer names no skill")
+        codes, others = self._codes(answer.skill), None
+        if self.pools_skills:
+            codes, others = codes[:1], np.array([codes[1:]], np.int32)
         question = self._question(answer.question)
         n = len(codes)
         return Rows(
@@ -196,4 +211,5 @@ class Session:
             order=np.full(n, number, np.int32),
             question=np.full(n, question, np.int32),
             time=np.full(n, answer.time or 0, np.int64),
+            others=others,
         )

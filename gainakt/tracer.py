@@ -155,7 +155,7 @@ class Tracer:
             GainaktError: the model has no mastery.
         """
         long = self._read(table, unknown, columns)
-        data, values = long.dataset, []
+        data, values = self.predictor.steps_of(long.dataset), []
         for begin, end in zip(data.offsets[:-1], data.offsets[1:], strict=True):
             session = self.session()
             session.state.extend(data.rows.take(slice(begin, end)))
@@ -188,7 +188,7 @@ class Tracer:
             DataError: see `predict`; there is no such student, answer or skill.
         """
         long = self._read(table, unknown, columns or {})
-        data = long.dataset
+        data = self.predictor.steps_of(long.dataset)
         listed = f"the column {long.names[STUDENT]!r}"
         number = known_id("student", plain_id(student), data.student_ids, TABLE, listed)
         code = None

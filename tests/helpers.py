@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from gainakt.config import MODELS, Config, load_config
 from gainakt.data.batches import Batch, make_batch
-from gainakt.data.rows import Rows
+from gainakt.data.rows import NONE, Rows
 from gainakt.data.sequences import Sequences, whole_histories
 from gainakt.data.tables import MemoryDataset
 from gainakt.data.vocabulary import Vocabulary
@@ -80,6 +81,19 @@ def predictor_of(model: KnowledgeTracer, seq_len: int = 64, stride: int = 20) ->
 def batch_of(*students: Steps, orders: Sequence[Sequence[int]] | None = None) -> Batch:
     """The batch of `sequences_of` the students."""
     return make_batch(sequences_of(*students, orders=orders), np.arange(len(students)))
+
+
+def pooled_batch(*students: Sequence[tuple[Sequence[int], int]]) -> Batch:
+    """The batch of students given as (skills, answer) steps, each question one step."""
+    widest = max(len(skills) for steps in students for skills, _ in steps)
+    firsts = [[(skills[0], answer) for skills, answer in steps] for steps in students]
+    sequences = sequences_of(*firsts)
+    others = [
+        [*skills[1:], *[NONE] * (widest - len(skills))] for steps in students for skills, _ in steps
+    ]
+    columns = np.array(others, np.int32).reshape(len(others), widest - 1)
+    pooled = replace(sequences, rows=sequences.rows.replace(others=columns))
+    return make_batch(pooled, np.arange(len(students)))
 
 
 def random_students(lengths: Sequence[int], n_skills: int = 4, seed: int = 0) -> list[Steps]:

@@ -28,6 +28,11 @@ class ModelParameters(Group):
         """Whether the model tells questions on the same skill apart."""
         return False
 
+    @property
+    def pools_skills(self) -> bool:
+        """Whether a question with several skills is one step to the model."""
+        return False
+
 
 class GainAKT2ExpParameters(ModelParameters):
     """Two-stream attention with a mastery and a gain head."""
@@ -73,11 +78,18 @@ class GainSumParameters(ModelParameters):
     """Tell questions on the same skill apart, where the data name them."""
     question_dropout: Dropped = 0.1
     """Share of answers in training whose question is taken for an unknown one."""
+    pooled_skills: bool = False
+    """Read a question with several skills as one step, not as one for each of them."""
 
     @property
     def reads_questions(self) -> bool:
         """Whether the model tells questions on the same skill apart."""
         return self.question_ids
+
+    @property
+    def pools_skills(self) -> bool:
+        """Whether a question with several skills is one step to the model."""
+        return self.pooled_skills
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

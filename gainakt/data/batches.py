@@ -81,6 +81,7 @@ class Batch:
     valid: (N,) bool, False on padding.
     next_skill, next_response: (N,) int64, what the step's state has to predict.
     question, next_question, time, next_time: (N,) int64, None where the data have none (see Rows).
+    others, next_others: (N, S - 1) int64, None unless questions are pooled (see Rows).
     target: (N,) float32, what the main loss learns: the next response, or softer (see Sequences).
     has_next: (N,) bool, True where that answer exists and may be scored.
     visible: where a row holds several sequences (see `gainakt.data.packing`), (N, length) bool: the
@@ -103,6 +104,8 @@ class Batch:
     next_question: Int[Tensor, " N"] | None = None
     time: Int[Tensor, " N"] | None = None
     next_time: Int[Tensor, " N"] | None = None
+    others: Int[Tensor, "N S-1"] | None = None
+    next_others: Int[Tensor, "N S-1"] | None = None
 
     def masks(self) -> tuple[Tensor, ...]:
         """Return `visible` as one more tensor for `by_rectangle`, or none."""

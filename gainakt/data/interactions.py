@@ -151,6 +151,16 @@ class Dataset:
         release(*self.rows.present().values())
         return chosen
 
+    def places(self, student: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """The place (n,) of each row in its student's stored history, from 0.
+
+        Where questions are pooled, some places are left out (see ``gainakt.data.pooling``).
+        """
+        begin: np.ndarray = self.offsets[student]
+        if self.origin is not None:
+            row, begin = self.origin[row], self.origin[begin]
+        return np.asarray(row - begin)
+
     def differences(self, other: Dataset) -> list[str]:
         """Return the names of what differs from another data set, whatever either is made of."""
 

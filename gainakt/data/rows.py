@@ -22,10 +22,14 @@ TRUE_MASTERY = "true_mastery"
 
 UNKNOWN = 0
 """The code of a question that is not known; those that are count from 1."""
+NONE = -1
+"""What stands in `Rows.others` where a question has no further skill."""
 
 
-def _column(source: str, dtype: type[np.generic], **more: Any) -> Any:
-    return field(metadata={"source": source, "dtype": dtype}, **more)
+def _column(source: str, dtype: type[np.generic], missing: int | None = None) -> Any:
+    """A column; `missing` is what stands for it in rows that lack it, where it may be lacking."""
+    about = {"source": source, "dtype": dtype, "missing": missing}
+    return field(metadata=about) if missing is None else field(metadata=about, default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,8 @@ class Rows:
 
     skill: codes from 0. response: 0 or 1. order: the same for the skills of one answer, rising
     within a student. question: codes from 1, 0 where it is unknown. time: milliseconds since 1970.
+    others (N, S - 1): where an answer is one row whatever its skills (see `gainakt.data.pooling`),
+    those after the first, `NONE` where there are fewer.
 
     A new column is a field here: the mapped arrays, sequences and batches follow the fields.
     """
@@ -41,12 +47,14 @@ class Rows:
     skill: IntArray = _column(SKILL, np.int32)  # noqa: RUF009
     response: IntArray = _column(CORRECT, np.int8)  # noqa: RUF009
     order: IntArray = _column(ORDER, np.int32)  # noqa: RUF009
-    question: IntArray | None = _column(QUESTION, np.int32, default=None)  # noqa: RUF009
-    time: IntArray | None = _column(TIMESTAMP, np.int64, default=None)  # noqa: RUF009
+    question: IntArray | None = _column(QUESTION, np.int32, missing=UNKNOWN)  # noqa: RUF009
+    time: IntArray | None = _column(TIMESTAMP, np.int64, missing=0)  # noqa: RUF009
+    others: IntArray | None = _column("", np.int32, missing=NONE)  # noqa: RUF009
 
     SOURCES: ClassVar[dict[str, str]]
-    """Each column's name in the interaction table."""
+    """Each column's name in the interaction table; of those that are not stored, nothing."""
     DTYPES: ClassVar[dict[str, type[np.generic]]]
+    MISSING: ClassVar[dict[str, int]]
 
     def __post_init__(self) -> None:
         assert len({len(values) for values in self.present().values()}) == 1
@@ -69,13 +77,17 @@ class Rows:
 
     @classmethod
     def join(cls, parts: Sequence[Rows]) -> Rows:
-        """Return the rows of several, one after the other; all have the same columns."""
-        return cls(
-            **{
-                name: np.concatenate([getattr(part, name) for part in parts])
-                for name in parts[0].present()
-            }
-        )
+        """Return the rows of several, one after the other, with the columns of any of them."""
+        names = [name for name in cls.SOURCES if any(name in part.present() for part in parts)]
+        return cls(**{name: _stacked([part._filled(name) for part in parts]) for name in names})
+
+    def _filled(self, name: str) -> IntArray:
+        """A column, made up where it is not there."""
+        values: IntArray | None = getattr(self, name)
+        if values is not None:
+            return values
+        shape = (len(self), 0) if name == "others" else (len(self),)
+        return np.full(shape, self.MISSING[name], self.DTYPES[name])
 
     def replace(self, **columns: IntArray | None) -> Rows:
         """Return rows with other values in some columns."""
@@ -84,6 +96,19 @@ class Rows:
 
 Rows.SOURCES = {f.name: f.metadata["source"] for f in fields(Rows)}
 Rows.DTYPES = {f.name: f.metadata["dtype"] for f in fields(Rows)}
+Rows.MISSING = {f.name: f.metadata["missing"] for f in fields(Rows)}
+
+
+def _stacked(columns: list[IntArray]) -> IntArray:
+    """Columns one after the other, narrow ones filled up with `NONE`."""
+    if columns[0].ndim > 1:
+        width = max(column.shape[1] for column in columns)
+        fill = [((0, 0), (0, width - column.shape[1])) for column in columns]
+        columns = [
+            np.pad(column, more, constant_values=NONE)
+            for column, more in zip(columns, fill, strict=True)
+        ]
+    return np.concatenate(columns)
 
 
 def one_student(
@@ -94,4 +119,22 @@ def one_student(
         np.asarray(skills, np.int32),
         np.asarray(responses, np.int8),
         np.arange(order, order + len(skills), dtype=np.int32),
+    )
+
+
+def asked_next(skills: Sequence[int], question: int = UNKNOWN, others: Sequence[int] = ()) -> Rows:
+    """Return the rows of questions that might be asked next, one on each skill; no answer is given.
+
+    Args:
+        skills: codes of M skills.
+        question: code of the question that asks for them.
+        others: codes of the further skills that it asks for besides, of a model that pools them.
+    """
+    n = len(skills)
+    return Rows(
+        skill=np.asarray(skills, np.int32),
+        response=np.zeros(n, np.int8),
+        order=np.zeros(n, np.int32),
+        question=np.full(n, question, np.int32),
+        others=np.tile(np.asarray(others, np.int32), (n, 1)) if len(others) else None,
     )

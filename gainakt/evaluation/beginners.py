@@ -18,6 +18,7 @@ def first_answers(dataset: Dataset) -> FloatArray:
     share over all skills.
     """
     n_skills, answers = dataset.n_skills, dataset.rows.response
+    assert dataset.rows.others is None
     student = np.repeat(np.arange(len(dataset.offsets) - 1), np.diff(dataset.offsets))
     _, first = np.unique(student * n_skills + dataset.rows.skill, return_index=True)
     skills = dataset.rows.skill[first]

@@ -295,6 +295,7 @@ def window_turns(predictor: Predictor, dataset: Dataset, students: IntArray) -> 
         dataset: coded with the model's vocabulary.
         students: (n,) whose histories to look at; at most `MOST_LONG_HISTORIES` long ones are read.
     """
+    dataset = predictor.steps_of(dataset)
     lengths = dataset.offsets[students + 1] - dataset.offsets[students]
     long = students[lengths > predictor.reading.seq_len][:MOST_LONG_HISTORIES]
     turns = falls = 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gainakt.data.interactions import Dataset
-from gainakt.data.rows import UNKNOWN
+from gainakt.data.rows import NONE, UNKNOWN, Rows, asked_next
 from gainakt.data.sequences import Sequences, context_start, whole_histories
 from gainakt.errors import DataError
 from gainakt.evaluation.predictor import Predictor
@@ -85,16 +85,21 @@ def explain_answer(
         predictor: what reads the history.
         dataset: where the student is.
         student: index in the data set.
-        step: place of the answer in the student's history, from 0; by default the last answer, or
-            with `skill` the one that would come next.
+        step: place of the answer in the student's stored history, from 0; by default the last
+            answer, or with `skill` the one that would come next.
         skill: code of another skill to ask about in its place.
 
     Raises:
         DataError: there is no such answer.
     """
+    dataset = predictor.steps_of(dataset)
     begin, end = dataset.offsets[student : student + 2].tolist()
     name = dataset.student_ids[student]
-    step = _checked_step(step, end - begin, name, any_skill=skill is not None)
+    places = dataset.places(np.full(end - begin, student), np.arange(begin, end))
+    stored = int(places[-1]) + len(_skills_of(dataset.rows, end - 1)) if end > begin else 0
+    step = _checked_step(step, stored, name, any_skill=skill is not None)
+    # of a pooled question, any of its rows is the question
+    step = end - begin if step == stored else int(np.searchsorted(places, step, "right")) - 1
     if not answers_before(dataset, student, step):
         raise DataError(
             f"step {step} of student {name!r} is a skill of the first question; nothing is before"
@@ -129,8 +134,7 @@ def explain_prediction(
         predictor: what reads the history.
         dataset: coded with the model's vocabulary.
         student: index in the data set.
-        step: place of the answer in the student's history, from 1; one past the last for the answer
-            that would come next.
+        step: of the student's rows, from 1; one past the last for the answer that would come next.
         skill: code of the skill in question, whether or not it was the one asked.
     """
     begin = int(dataset.offsets[student])
@@ -141,9 +145,9 @@ def explain_prediction(
     last = len(past) - 1
     asked_then = step < int(dataset.offsets[student + 1]) - begin
     answered = asked_then and int(dataset.rows.skill[begin + step]) == skill
-    questions = dataset.rows.question
-    question = UNKNOWN if questions is None or not answered else int(questions[begin + step])
-    for batch in predictor.batches(_history(dataset, past, skill, question)):
+    asked = dataset.rows.take(slice(begin + step, begin + step + 1)) if answered else None
+    asked = asked_next([skill]) if asked is None else asked
+    for batch in predictor.batches(_history(dataset.rows.take(past), asked)):
         output = model(batch)
         explanation = model.explain(batch)
         mastery = model.mastery(batch, torch.tensor([skill], device=predictor.device))
@@ -163,18 +167,18 @@ def explain_prediction(
     )
     return ExplainedPrediction(
         student=dataset.student_ids[student],
-        step=step,
-        skill=dataset.skill_ids[skill],
-        question=_question_id(dataset, question),
+        step=_place(dataset, student, begin + step),
+        skill=_skill_names(dataset, asked, 0),
+        question=_question_id(dataset, asked, 0),
         right=bool(dataset.rows.response[begin + step]) if answered else None,
         logit=float(logit),
         probability=float(logit.sigmoid()),
         prior=prior,
         past=tuple(
             PastAnswer(
-                step=row - begin,
-                skill=dataset.skill_ids[dataset.rows.skill[row]],
-                question=_question_id(dataset, UNKNOWN if questions is None else questions[row]),
+                step=_place(dataset, student, row),
+                skill=_skill_names(dataset, dataset.rows, row),
+                question=_question_id(dataset, dataset.rows, row),
                 right=bool(dataset.rows.response[row]),
                 contribution=contribution,
                 mastery=level,
@@ -199,17 +203,33 @@ def answers_before(dataset: Dataset, student: int, step: int) -> int:
     return before - begin
 
 
-def _history(dataset: Dataset, past: np.ndarray, skill: int, question: int) -> Sequences:
-    """The past answers and then the question; its answer is made up and never read."""
-    rows = dataset.rows.take(np.append(past, past[-1]))
-    asked = {"skill": skill, "response": 0, "order": rows.order[-1] + 1, "question": question}
-    for name in asked.keys() & rows.present().keys():
-        getattr(rows, name)[-1] = asked[name]
-    return whole_histories(rows, np.array([len(past) + 1]))
+def _history(past: Rows, asked: Rows) -> Sequences:
+    """The past answers and then the question, whose answer is never read."""
+    asked = asked.replace(response=np.zeros(1, np.int8), order=past.order[-1:] + 1)
+    return whole_histories(Rows.join([past, asked]), np.array([len(past) + 1]))
 
 
-def _question_id(dataset: Dataset, code: int) -> str | None:
-    return None if code == UNKNOWN else str(dataset.vocabulary.questions[int(code) - 1])
+def _place(dataset: Dataset, student: int, row: int) -> int:
+    """The place of a row in the student's stored history, or of what would come after the last."""
+    last = int(dataset.offsets[student + 1]) - 1
+    place = int(dataset.places(np.array([student]), np.array([min(row, last)]))[0])
+    return place if row <= last else place + len(_skills_of(dataset.rows, last))
+
+
+def _skill_names(dataset: Dataset, rows: Rows, row: int) -> str:
+    """The skill of a row, of a pooled question all of them."""
+    return " + ".join(dataset.skill_ids[code] for code in _skills_of(rows, row))
+
+
+def _skills_of(rows: Rows, row: int) -> list[int]:
+    others = [] if rows.others is None else rows.others[row].tolist()
+    return [int(rows.skill[row]), *(code for code in others if code != NONE)]
+
+
+def _question_id(dataset: Dataset, rows: Rows, row: int) -> str | None:
+    if rows.question is None or rows.question[row] == UNKNOWN:
+        return None
+    return str(dataset.vocabulary.questions[int(rows.question[row]) - 1])
 
 
 def _listed(values: Tensor | None, count: int) -> list[float | None]:

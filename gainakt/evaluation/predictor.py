@@ -15,6 +15,7 @@ from gainakt.arrays import BoolArray, FloatArray, IntArray
 from gainakt.config import Config
 from gainakt.data.batches import Batch, bounded_ranges, evaluation_batches
 from gainakt.data.interactions import Dataset
+from gainakt.data.pooling import AnyDataset, pooled
 from gainakt.data.sequences import Sequences, context_start, window_sequences
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.evaluation.readout import Readout, columns_of, probability_of
@@ -192,6 +193,10 @@ class Predictor:
         ordered: npt.NDArray[np.float32] = np.concatenate(parts)[order]
         return ordered
 
+    def steps_of(self, dataset: AnyDataset) -> AnyDataset:
+        """Return a data set with a row for each step that the model reads: see `pooled`."""
+        return pooled(dataset) if self.model.pools_skills else dataset
+
     def windows(self, dataset: Dataset, students: IntArray) -> Sequences:
         """Cut the histories of students (n,) as they are scored."""
         return window_sequences(dataset, students, self.reading.seq_len, self.reading.stride)
@@ -204,18 +209,20 @@ class Predictor:
         answer, and for skills of a question after its first.
 
         Args:
-            dataset: coded with the model's vocabulary.
+            dataset: coded with the model's vocabulary, not pooled.
             answers_at_once: students are read in groups of about so many answers.
         """
         logits = np.full(len(dataset.rows), np.nan)
-        for begin, end in bounded_ranges(np.diff(dataset.offsets), answers_at_once):
-            windows = self.windows(dataset, np.arange(begin, end))
+        steps = self.steps_of(dataset)
+        rows = np.arange(len(logits)) if steps is dataset else np.asarray(steps.origin)
+        for begin, end in bounded_ranges(np.diff(steps.offsets), answers_at_once):
+            windows = self.windows(steps, np.arange(begin, end))
             for batch in self.batches(windows):
                 found = self.model(batch).logits.double().cpu().numpy()
                 shown = batch.to(torch.device("cpu"))
                 answer = windows.starts[shown.sequence.numpy()] + shown.position.numpy() + 1
                 scored = shown.has_next.numpy()
-                logits[answer[scored]] = found[scored]
+                logits[rows[answer[scored]]] = found[scored]
         return logits
 
     def rows(self, dataset: MemoryDataset, answered: BoolArray) -> FloatArray:
@@ -265,10 +272,14 @@ def _with_pasts(
             for blank, begin, end in zip(blanks, begins, ends, strict=True)
         ]
     )
+    offsets = np.concatenate([[0], np.cumsum(ends - begins + 1)])
+    # a question of its own, whatever stands beside it in the table
+    order = dataset.rows.order[rows]
+    order[offsets[1:] - 1] = order[offsets[1:] - 2] + 1
     return replace(
         dataset,
         student_ids=[str(blank) for blank in blanks],
-        rows=dataset.rows.take(rows).replace(order=np.arange(len(rows))),
-        offsets=np.concatenate([[0], np.cumsum(ends - begins + 1)]),
+        rows=dataset.rows.take(rows).replace(order=order),
+        offsets=offsets,
         folds=np.zeros(len(blanks), np.int8),
     )

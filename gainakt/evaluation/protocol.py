@@ -14,6 +14,7 @@ from gainakt.config import Data
 from gainakt.data.batches import bounded_ranges
 from gainakt.data.interactions import Dataset
 from gainakt.data.mapped import text_at
+from gainakt.data.pooling import several_skills
 from gainakt.data.rows import UNKNOWN
 from gainakt.data.sequences import Sequences
 from gainakt.data.vocabulary import Vocabulary
@@ -39,13 +40,6 @@ PREDICTIONS = pa.schema(
 
 # Where questions have several skills: the mean of what their skills say (late mean).
 OF_QUESTION = "question_probability"
-
-
-def several_skills(dataset: Dataset) -> bool:
-    """Return whether some question has several skills: rows of equal order in one history."""
-    same = dataset.rows.order[1:] == dataset.rows.order[:-1]
-    same[dataset.offsets[1:-1] - 1] = False
-    return bool(same.any())
 
 
 def predictions_schema(dataset: Dataset) -> pa.Schema:
@@ -110,7 +104,7 @@ def predict(
     lengths = dataset.offsets[students + 1] - dataset.offsets[students]
     schema = predictions_schema(dataset)
     for begin, end in bounded_ranges(lengths, size):
-        part = coded(dataset.part(students[begin:end]), predictor.vocabulary)
+        part = predictor.steps_of(coded(dataset.part(students[begin:end]), predictor.vocabulary))
         windows = predictor.windows(part, np.arange(end - begin))
         for readout in predictor.parts(windows, steps=size):
             scored = readout.where(readout.has_next)
@@ -174,10 +168,10 @@ def evaluate_split(
 def _prediction_table(part: Dataset, windows: Sequences, scored: Readout) -> pa.Table:
     """Windows come student by student and in order of time, and so do the rows."""
     student = windows.students[scored.sequence]
-    position = windows.starts[scored.sequence] + scored.position + 1 - part.offsets[student]
+    row = windows.starts[scored.sequence] + scored.position + 1
     columns = [
         text_at(part.student_ids, student),
-        position,
+        part.places(student, row),
         pa.array(part.skill_ids, pa.string()).take(pa.array(scored.next_skill)),
         scored.next_answer.astype(np.int8),
         scored.probability,

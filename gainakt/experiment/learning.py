@@ -11,6 +11,7 @@ import torch
 from gainakt.config import Config
 from gainakt.data.batches import bounded_ranges
 from gainakt.data.interactions import Dataset
+from gainakt.data.pooling import pooled
 from gainakt.data.sequences import Sequences, chunk_sequences, rows_of_pieces
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import DataError
@@ -24,7 +25,8 @@ from gainakt.training.loop import Trainer
 class Learning:
     """The data of a run as its model reads them.
 
-    dataset: coded with `vocabulary`. training, validation: pieces of the students' histories.
+    dataset: coded with `vocabulary`. training, validation: pieces of the students' histories, a row
+    for each step that the model reads.
     """
 
     dataset: Dataset
@@ -46,10 +48,11 @@ class Learning:
             students = dataset.students("train", config.data.fold, config.data.test_fold)
             vocabulary = vocabulary.with_questions(questions_answered(dataset, students))
         dataset = coded(dataset, vocabulary)
+        steps = pooled(dataset) if config.model.pools_skills else dataset
         parts = {}
         for split in ("train", "valid"):
             students = dataset.students(split, config.data.fold, config.data.test_fold)
-            parts[split] = chunk_sequences(dataset, students, config.model.seq_len)
+            parts[split] = chunk_sequences(steps, students, config.model.seq_len)
             _check(parts[split], split, dataset.name, config.data.fold)
         return cls(dataset, vocabulary, parts["train"], parts["valid"])
 

@@ -34,8 +34,8 @@ class OpenRun:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data coded with the model's vocabulary."""
-        return coded(self.stored, self.checkpoint.vocabulary)
+        """The data coded with the model's vocabulary, a row for each step that it reads."""
+        return self.predictor.steps_of(coded(self.stored, self.checkpoint.vocabulary))
 
     @cached_property
     def predictor(self) -> Predictor:

@@ -241,7 +241,7 @@ def learn_from_teachers(run: TrainingRun, stopped: Callable[[], bool]) -> Learni
         predictions.append(np.load(path, allow_pickle=False))
     if not predictions:
         return learning
-    answers = learning.dataset.rows.response
+    answers = learning.training.rows.response
     return learning.softened(soft_answers(answers, predictions, training.teacher_weight))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gainakt.config import Config, DKTParameters
 from gainakt.data.batches import Batch
-from gainakt.data.rows import UNKNOWN, Rows
+from gainakt.data.rows import Rows
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.models.attention import Dropout
 from gainakt.models.interface import KnowledgeTracer, ModelOutput, wide
@@ -68,12 +68,12 @@ class DKTState:
         skill, response = torch.from_numpy(numbers).to(self.model.output.weight.device)
         self.state = self.model.recurrent(self.model.tokens(skill, response), self.state)[1]
 
-    def logits(self, skills: list[int], question: int = UNKNOWN) -> Tensor:
-        """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
+    def logits(self, asked: Rows) -> Tensor:
+        """Return the log-odds (M,) of a right answer if each of `asked` were asked next."""
         assert self.state is not None
         hidden = self.state[0]
-        asked = torch.tensor(skills, device=hidden.device)
-        return self.model.logits_of(hidden.expand(len(skills), -1), asked)
+        skills = torch.tensor(asked.skill, dtype=torch.int64, device=hidden.device)
+        return self.model.logits_of(hidden.expand(len(asked), -1), skills)
 
     def mastery(self) -> None:
         """Return None: this model has no mastery."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gainakt.config import Config, GainAKT2ExpParameters
 from gainakt.data.batches import Batch
-from gainakt.data.rows import UNKNOWN, Rows
+from gainakt.data.rows import Rows
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.models.attention import Dropout, attend, causal_attention, feed_forward
 from gainakt.models.buffer import Buffer
@@ -243,11 +243,11 @@ class GainAKT2ExpState:
         elif self.gained is not None and gains is not None:
             self.gained = self.gained + gains
 
-    def logits(self, skills: list[int], question: int = UNKNOWN) -> Tensor:
-        """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
-        asked = torch.tensor(skills, device=self.context.device)
-        context, value = (x.expand(len(skills), -1) for x in (self.context, self.value))
-        return self.model.logits_of(context, value, asked)
+    def logits(self, asked: Rows) -> Tensor:
+        """Return the log-odds (M,) of a right answer if each of `asked` were asked next."""
+        skills = torch.tensor(asked.skill, dtype=torch.int64, device=self.context.device)
+        context, value = (x.expand(len(asked), -1) for x in (self.context, self.value))
+        return self.model.logits_of(context, value, skills)
 
     def mastery(self) -> Tensor | None:
         """Return the mastery (K,) of every skill, None where a head is off."""

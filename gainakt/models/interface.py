@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gainakt.data.batches import Batch, make_batch
-from gainakt.data.rows import UNKNOWN, Rows
+from gainakt.data.rows import Rows, asked_next
 from gainakt.data.sequences import Sequences, whole_histories
 from gainakt.data.vocabulary import Vocabulary
 
@@ -59,12 +59,11 @@ class StudentState(Protocol):
     def extend(self, rows: Rows) -> None:
         """Take in the rows (n,) of one answer or more, in order of time; at least one."""
 
-    def logits(self, skills: list[int], question: int = UNKNOWN) -> Tensor:
-        """Return the log-odds (M,) of a right answer if each of `skills` were asked next.
+    def logits(self, asked: Rows) -> Tensor:
+        """Return the log-odds (M,) of a right answer if each of `asked` were asked next.
 
         Args:
-            skills: codes of M skills.
-            question: code of the question that asks for them.
+            asked: M questions, see `asked_next`; responses and order are not read.
         """
 
     def mastery(self) -> Tensor | None:
@@ -87,6 +86,8 @@ class KnowledgeTracer(nn.Module):
     by_construction: frozenset[str] = frozenset()
     # whether `forward` keeps to `Batch.visible`, so that a row may hold several sequences
     reads_packed_rows: bool = False
+    # whether a question with several skills is one step to it (see `gainakt.data.pooling`)
+    pools_skills: bool = False
     # whether a student's past answers change what it says
     reads_history: bool = True
 
@@ -155,32 +156,28 @@ class RecomputedState:
         """Take in answers."""
         self.past = (*self.past, rows)
 
-    def logits(self, skills: list[int], question: int = UNKNOWN) -> Tensor:
-        """Return the log-odds (M,) for each of `skills`, from M readings of the past."""
-        batch = self._past_and(skills, question)
-        # one rectangle, a row for each skill; the step before the last predicts it
+    def logits(self, asked: Rows) -> Tensor:
+        """Return the log-odds (M,) of each of `asked`, from M readings of the past."""
+        batch = self._past_and(asked)
+        # one rectangle, a row for each question; the step before the last predicts it
         logits: Tensor = self.model(batch).logits
-        return logits.view(len(skills), -1)[:, -2]
+        return logits.view(len(asked), -1)[:, -2]
 
     def mastery(self) -> Tensor | None:
         """Return the mastery (K,) after the last answer."""
-        mastery = self.model.mastery(self._past_and([0], UNKNOWN))
+        mastery = self.model.mastery(self._past_and(asked_next([0])))
         return None if mastery is None else mastery[-2]
 
     def __copy__(self) -> RecomputedState:
         return RecomputedState(self.model, self.past)
 
-    def _past_and(self, skills: list[int], question: int) -> Batch:
-        """The past once for each skill asked, which ends it with an answer that is never read."""
+    def _past_and(self, asked: Rows) -> Batch:
+        """The past once for each question asked, whose answer ends it and is never read."""
         past = Rows.join(self.past)
-        asked = [past, past.take(slice(-1, None))]
-        rows = Rows.join(asked * len(skills))
-        rows.skill[len(past) :: len(past) + 1] = skills
-        rows.order[len(past) :: len(past) + 1] += 1
-        if rows.question is not None:
-            rows.question[len(past) :: len(past) + 1] = question
-        lengths = np.full(len(skills), len(past) + 1)
-        batch = make_batch(whole_histories(rows, lengths), np.arange(len(skills)))
+        n, m = len(past), len(asked)
+        rows = Rows.join([past, asked.replace(order=np.full(m, past.order[-1] + 1, np.int32))])
+        each = np.concatenate([np.append(np.arange(n), n + number) for number in range(m)])
+        batch = make_batch(whole_histories(rows.take(each), np.full(m, n + 1)), np.arange(m))
         return batch.to(device_of(self.model))
 
 

@@ -6,7 +6,7 @@ import copy
 
 from torch import Tensor
 
-from gainakt.data.rows import UNKNOWN, Rows
+from gainakt.data.rows import Rows
 from gainakt.data.sequences import context_start
 from gainakt.models.interface import KnowledgeTracer, StudentState
 
@@ -46,9 +46,9 @@ class RollingState:
         self._state = self.model.begin()
         self._state.extend(joined.take(slice(len(joined) - (self.count - start), None)))
 
-    def logits(self, skills: list[int], question: int = UNKNOWN) -> Tensor:
-        """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
-        return self._state.logits(skills, question)
+    def logits(self, asked: Rows) -> Tensor:
+        """Return the log-odds (M,) of a right answer if each of `asked` were asked next."""
+        return self._state.logits(asked)
 
     def mastery(self) -> Tensor | None:
         """Return the mastery (K,) of every skill, or None where the model has none."""

@@ -14,6 +14,7 @@ from gainakt.baselines.controls import make_controls
 from gainakt.baselines.skill_mean import SkillMean
 from gainakt.baselines.success_rate import SuccessRate
 from gainakt.data.interactions import load_dataset
+from gainakt.data.rows import asked_next
 from gainakt.data.sequences import chunk_sequences
 from gainakt.evaluation.readout import probability_of
 from tests.conftest import Outcome
@@ -103,5 +104,5 @@ def test_a_session_of_a_learner_is_its_batch(tiny_data: Path) -> None:
 
     for number, (skill, answer) in enumerate(steps[:-1]):
         state.extend(one_student([skill], [answer], number))
-        found = state.logits([int(steps[number + 1][0])])[0]
+        found = state.logits(asked_next([int(steps[number + 1][0])]))[0]
         assert float(found) == pytest.approx(float(readout.logit[number]), abs=1e-12)

@@ -19,11 +19,12 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from gainakt.data.interactions import Dataset, load_dataset
+from gainakt.data.pooling import several_skills
 from gainakt.data.prepare import prepare
 from gainakt.data.simulate import simulate
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.evaluation.protocol import coded as code_with
-from gainakt.evaluation.protocol import predict, several_skills
+from gainakt.evaluation.protocol import predict
 from gainakt.models import build_model
 from gainakt.record.checkpoint import load_checkpoint
 from gainakt.record.folder import RunFolder

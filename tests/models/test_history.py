@@ -9,6 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gainakt.data.batches import Batch
+from gainakt.models.gainsum.asked import Asked
 from gainakt.models.gainsum.history import (
     HistoryState,
     Past,
@@ -17,9 +19,16 @@ from gainakt.models.gainsum.history import (
     n_features,
     past_of_batch,
 )
-from tests.helpers import Steps, batch_of, of_student
+from tests.helpers import Steps, batch_of, of_student, pooled_batch
 
 SKILLS = 3
+# what a question may be about: one skill or several
+SETS = ((0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2))
+pooled_students = st.lists(
+    st.lists(st.tuples(st.sampled_from(SETS), st.integers(0, 1)), min_size=1, max_size=30),
+    min_size=1,
+    max_size=4,
+)
 students = st.lists(
     st.lists(st.tuples(st.integers(0, SKILLS - 1), st.integers(0, 1)), min_size=1, max_size=40),
     min_size=1,
@@ -27,21 +36,46 @@ students = st.lists(
 )
 
 
-def every_skill(n: int) -> torch.Tensor:
-    return torch.arange(SKILLS).expand(n, SKILLS)
+def of_every_skill(batch: Batch, *, answers: bool) -> torch.Tensor:
+    """The features (N, K, F) if each skill were asked after each step."""
+    columns = [
+        history_features(batch, Asked(torch.full_like(batch.skill, skill)), SKILLS, answers=answers)
+        for skill in range(SKILLS)
+    ]
+    return torch.stack(columns, dim=1)
 
 
 @settings(deadline=None, max_examples=100)
 @given(students)
 def test_scan_equals_step_by_step(histories: list[Steps]) -> None:
     batch = batch_of(*histories)
-    features = history_features(batch, every_skill(len(batch.valid)), SKILLS, answers=True)
+    features = of_every_skill(batch, answers=True)
     for index, steps in enumerate(histories):
         state = HistoryState(SKILLS)
         for (skill, response), row in zip(steps, of_student(batch, features, index), strict=True):
-            state.observe(skill, response)
+            state.observe([skill], response)
             expected = describe(state.past(), answers=True)
             torch.testing.assert_close(row, expected, atol=1e-5, rtol=0)
+
+
+@settings(deadline=None, max_examples=100)
+@given(pooled_students)
+def test_scan_equals_step_by_step_where_questions_have_several_skills(
+    histories: list[list[tuple[tuple[int, ...], int]]],
+) -> None:
+    batch = pooled_batch(*histories)
+    features = of_every_skill(batch, answers=True)
+    asked = history_features(batch, Asked.next_of(batch), SKILLS, answers=True)
+    for index, steps in enumerate(histories):
+        state = HistoryState(SKILLS)
+        rows = of_student(batch, features, index), of_student(batch, asked, index)
+        for number, (skills, response) in enumerate(steps):
+            state.observe(skills, response)
+            every = describe(state.past(), answers=True)
+            torch.testing.assert_close(rows[0][number], every, atol=1e-5, rtol=0)
+            following = steps[min(number + 1, len(steps) - 1)][0]
+            mean = every[list(following)].mean(dim=0)
+            torch.testing.assert_close(rows[1][number], mean, atol=1e-5, rtol=0)
 
 
 @settings(deadline=None, max_examples=50)
@@ -49,8 +83,8 @@ def test_scan_equals_step_by_step(histories: list[Steps]) -> None:
 def test_one_skill_a_step_is_a_column_of_all_skills(histories: list[Steps]) -> None:
     batch = batch_of(*histories)
     n = len(batch.valid)
-    everything = history_features(batch, every_skill(n), SKILLS, answers=True)
-    asked = history_features(batch, batch.next_skill, SKILLS, answers=True)
+    everything = of_every_skill(batch, answers=True)
+    asked = history_features(batch, Asked(batch.next_skill), SKILLS, answers=True)
     assert torch.equal(asked, everything[torch.arange(n), batch.next_skill])
 
 
@@ -104,7 +138,5 @@ def test_number_of_features() -> None:
 def test_without_answers_nothing_depends_on_them(histories: list[Steps]) -> None:
     flipped = [[(skill, 1 - response) for skill, response in steps] for steps in histories]
     batches = batch_of(*histories), batch_of(*flipped)
-    first, second = (
-        history_features(b, every_skill(len(b.valid)), SKILLS, answers=False) for b in batches
-    )
+    first, second = (of_every_skill(b, answers=False) for b in batches)
     assert torch.equal(first, second)

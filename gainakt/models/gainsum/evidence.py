@@ -63,7 +63,8 @@ def attention_weights(
     Args:
         query: (rows, M, H, d_h).
         keys: (rows, T, H, d_h).
-        is_same: (rows, M, T), 1 where the skill of step i is the one asked.
+        is_same: (rows, M, T), 1 where the skill of step i is the one asked, a share of it where
+            questions have several (see `gainakt.models.gainsum.asked.overlap`).
         prefer: over at least T steps.
         visible: (rows, M, T) bool, the past where a row holds several sequences (see Batch).
     """

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gainakt.data.batches import Batch
+from gainakt.models.gainsum.asked import Asked
 
 RECENT = 5
 SKILL_RATES = (0.6, 0.85)
@@ -112,67 +113,89 @@ def describe(past: Past, *, answers: bool) -> Tensor:
 
 def history_features(
     batch: Batch,
-    asked: Tensor,
+    asked: Asked,
     n_skills: int,
     *,
     answers: bool,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return the features (*, F) of the skills asked after each step of a batch.
+    """Return the features (N, F) of what is asked after each step; of several skills, their mean.
 
     Args:
         batch: N steps.
-        asked: (N,) or (N, M) int64, skills in question after each step.
+        asked: the questions after them.
         n_skills: K.
         answers: whether answers may be read.
         dtype: number format of the features.
     """
-    return describe(past_of_batch(batch, asked, n_skills, dtype), answers=answers)
+    if asked.others is None:
+        return describe(past_of_batch(batch, asked.skill, n_skills, dtype), answers=answers)
+    skill, step, share = asked.by_skill(n_skills)
+    past = past_of_batch(batch, skill, n_skills, dtype, step)
+    return mean_by(describe(past, answers=answers), step, share, len(batch.skill))
+
+
+def mean_by(features: Tensor, place: Tensor, share: Tensor, count: int) -> Tensor:
+    """Return the mean (count, F) of the features (P, F) at each place; see `Asked.by_skill`."""
+    zeros = features.new_zeros(count, features.shape[1])
+    return zeros.index_add(0, place, features * share[:, None].to(features.dtype))
 
 
 def past_of_batch(
-    batch: Batch, asked: Tensor, n_skills: int, dtype: torch.dtype = torch.float32
+    batch: Batch,
+    asked: Tensor,
+    n_skills: int,
+    dtype: torch.dtype = torch.float32,
+    step: Tensor | None = None,
 ) -> Past:
-    """Return the past of the skills asked after each step, from that step and those before it.
+    """Return the past of the skills asked after steps, from those steps and the ones before them.
 
-    Nothing loops over time: steps are sorted by (sequence, skill), where counts, streaks and
+    Nothing loops over time: answers are sorted by (sequence, skill), where counts, streaks and
     averages are scans within a group, and the last attempt of any skill is a binary search.
 
     Args:
         batch: N steps.
-        asked: (N,) or (N, M) int64.
+        asked: (P,) int64; K for none.
         n_skills: K.
         dtype: number format of what is returned.
+        step: (P,), after which step each is asked; by default one after each.
     """
     span = batch.longest
-    group = batch.sequence * n_skills + batch.skill
-    key, order = (group * span + batch.position).sort()
+    # the skills of one question are answers of the same step
+    answered = Asked.at(batch)
+    skill, response = batch.skill, batch.response
+    place: Tensor | slice = slice(None)
+    if answered.others is not None:
+        skill, place, _ = answered.by_skill(n_skills)
+        response = response[place]
+    group = batch.sequence[place] * (n_skills + 1) + skill
+    key, order = (group * span + batch.position[place]).sort()
     first = _last_true(_changes(group[order]))
     occurrence = _index(key) - first
     # a device is not asked for the longest group, nor where every batch is to be computed alike
     asks = batch.visible is None and not key.is_cuda
     longest = int(occurrence.max()) + 1 if asks else span
-    answer = batch.response[order]
+    answer = response[order]
     signed = (2 * answer - 1).to(dtype)
     streak_start = _last_true(_changes(group[order]) | _changes(answer))
     recent = torch.stack([_earlier(signed, lag, occurrence) for lag in range(RECENT)], dim=-1)
 
-    per_step = (slice(None),) + (None,) * (asked.dim() - 1)
-    wanted = batch.sequence[per_step] * n_skills + asked
-    found = torch.searchsorted(key, wanted * span + batch.position[per_step], right=True) - 1
+    after = slice(None) if step is None else step
+    wanted = batch.sequence[after] * (n_skills + 1) + asked
+    found = torch.searchsorted(key, wanted * span + batch.position[after], right=True) - 1
     last = found.clamp(min=0)
     seen = ((found >= 0) & (key[last] // span == wanted)).to(dtype)
-    gap = batch.position[per_step] - key[last] % span
+    gap = batch.position[after] - key[last] % span
 
     def of_skill(values: Tensor) -> Tensor:
         latest = values[last].to(dtype)
         return latest * seen.reshape(seen.shape + (1,) * (latest.dim() - seen.dim()))
 
     def of_step(values: Tensor) -> Tensor:
-        values = values.to(dtype)
-        return values[per_step].expand(asked.shape + values.shape[1:])
+        return values.to(dtype)[after]
 
     run, ended, length = _runs(batch)
+    running = (answered.members[after] == asked[:, None]).any(dim=1)
     begin = _last_true(batch.position == 0)
     runs = _count(ended, begin)
     log_length = torch.where(ended, length.to(dtype).log(), 0.0)
@@ -180,7 +203,7 @@ def past_of_batch(
         steps=of_step(batch.position + 1),
         attempts=of_skill(occurrence + 1),
         gap=gap * seen,
-        run=of_step(run) * (asked == batch.skill[per_step]),
+        run=of_step(run) * running,
         runs=of_step(runs),
         last_run=of_step(torch.where(runs > 0, log_length[_last_true(ended)], 0.0)),
         log_runs=of_step(_decayed_sums(log_length, batch.position, (1.0,), span).squeeze(-1)),
@@ -215,7 +238,7 @@ class HistoryState:
 
     def __init__(self, n_skills: int) -> None:
         self.steps = 0
-        self.current = -1
+        self.current: list[int] = []
         self.run = 0
         self.runs = 0
         self.last_run = 0.0
@@ -232,25 +255,27 @@ class HistoryState:
         copied.skills = [replace(own) for own in self.skills]
         return copied
 
-    def observe(self, skill: int, response: int) -> None:
-        """Take in the answer (0 or 1) to a question on `skill`."""
+    def observe(self, skills: Sequence[int], response: int) -> None:
+        """Take in the answer (0 or 1) to a question on `skills`."""
         signed = 2.0 * response - 1.0
-        if self.steps > 0 and self.current != skill:
+        asked = sorted(skills)
+        goes_on = self.current == asked
+        if self.steps > 0 and not goes_on:
             self.runs += 1
             self.last_run = math.log(self.run)
             self.log_runs += self.last_run
             self.short_runs += self.run == MASTERY_RUN
-        self.run = self.run + 1 if self.current == skill else 1
-        self.current = skill
+        self.run = self.run + 1 if goes_on else 1
+        self.current = asked
         self.steps += 1
         self.overall = _renew(self.overall, signed, OVERALL_RATES)
-        own = self.skills[skill]
-        own.last_step = self.steps
-        own.attempts += 1
-        own.right += response
-        own.streak = own.streak + signed if own.streak * signed > 0 else signed
-        own.averages = _renew(own.averages, signed, SKILL_RATES)
-        own.recent = [signed, *own.recent[:-1]]
+        for own in (self.skills[skill] for skill in asked):
+            own.last_step = self.steps
+            own.attempts += 1
+            own.right += response
+            own.streak = own.streak + signed if own.streak * signed > 0 else signed
+            own.averages = _renew(own.averages, signed, SKILL_RATES)
+            own.recent = [signed, *own.recent[:-1]]
 
     def past(
         self,
@@ -278,7 +303,7 @@ class HistoryState:
             self.steps,
             own.attempts,
             self.steps - own.last_step if own.attempts else 0,
-            self.run if skill == self.current else 0,
+            self.run if skill in self.current else 0,
             self.runs,
             self.last_run,
             self.log_runs,
@@ -300,8 +325,11 @@ def _index(like: Tensor) -> Tensor:
 
 
 def _changes(values: Tensor) -> Tensor:
-    """Where a value differs from the one before it; the first always does."""
-    return torch.cat([values.new_ones(1, dtype=torch.bool), values[1:] != values[:-1]])
+    """Where a value (N,) or (N, S) differs from the one before it; the first always does."""
+    differ = values[1:] != values[:-1]
+    if differ.dim() > 1:
+        differ = differ.any(dim=1)
+    return torch.cat([values.new_ones(1, dtype=torch.bool), differ])
 
 
 def _last_true(flags: Tensor) -> Tensor:
@@ -348,7 +376,8 @@ def _decayed_sums(
 
 def _runs(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """The current run's length; whether a run ended just before; and the length of that one."""
-    new = _changes(batch.skill) | (batch.position == 0)
+    members = Asked.at(batch).members.sort(dim=1).values
+    new = _changes(members) | (batch.position == 0)
     run = _index(new) - _last_true(new) + 1
     before = torch.cat([run.new_ones(1), run[:-1]])
     return run, new & (batch.position > 0), before

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gainakt.config import Config, GainSumParameters
 from gainakt.data.batches import Batch
 from gainakt.data.vocabulary import Vocabulary
+from gainakt.models.gainsum.asked import Asked, Likeness, likeness
 from gainakt.models.gainsum.block import QuestionBlock
 from gainakt.models.gainsum.evidence import (
     Evidence,
@@ -59,7 +60,10 @@ class GainSum(KnowledgeTracer):
     i, before its answer, gives key and sizes.
 
     Where the data name questions and `question_ids` is on, an embedding of the question is added to
-    its skill's and an easiness to the prior; those of an unknown question are zero.
+    its skill's and an easiness to the prior; those of an unknown question are zero. A question with
+    several skills is one step with `pooled_skills`: embeddings, offsets and features are the means
+    of its skills', and same_h counts for the share of skills in common, |K_i and K_q| / |K_i or
+    K_q|.
 
     `weights` = "in_context": states see past answers through the history features, keys and sizes
     also through the interaction's own answer. "skills_only": all but the sign and the choice
@@ -75,6 +79,7 @@ class GainSum(KnowledgeTracer):
         self.n_skills = n_skills
         self.n_heads = p.n_heads
         self.reads_answers = p.weights == "in_context"
+        self.pools_skills = p.pooled_skills
         fixed = {"mastery_gap", "decomposition_error", "right_signs"}
         self.by_construction = frozenset(fixed if self.reads_answers else fixed | RISING)
         self.embed_skill = nn.Embedding(n_skills, p.d_model)
@@ -105,11 +110,11 @@ class GainSum(KnowledgeTracer):
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Return the logits (N,) of a batch; mastery and contributions are given on request."""
-        question = self._known(batch.next_question)
-        tokens = self._tokens(batch, batch.next_skill, question)
+        asked = self._asked_next(batch)
+        tokens = self._tokens(batch, asked)
         states = self.block(batch, tokens)
         evidence = self._evidence(batch, tokens, states)
-        return ModelOutput(self._logits(batch, evidence, states, batch.next_skill, question))
+        return ModelOutput(self._logits(batch, evidence, states, asked))
 
     def mastery_asked(self, batch: Batch, output: ModelOutput) -> Tensor:
         """Return the probability (N,) of a right answer: here mastery is what is predicted."""
@@ -138,10 +143,10 @@ class GainSum(KnowledgeTracer):
 
     def asked_instead(self, batch: Batch, skills: Tensor) -> Tensor:
         """Return the logits (N,) if `skills` (N,) were asked next, each after the same past."""
-        evidence, which = self._evidence_of(batch), self._known(batch.next_question)
-        tokens = self._tokens(batch, skills, which)
-        states = self.block.instead(batch, evidence.tokens, tokens)
-        return self._logits(batch, evidence, states, skills, which)
+        evidence = self._evidence_of(batch)
+        asked = Asked(skills, question=self._known(batch.next_question))
+        states = self.block.instead(batch, evidence.tokens, self._tokens(batch, asked))
+        return self._logits(batch, evidence, states, asked)
 
     def explain(self, batch: Batch, skill: int | None = None) -> Explanation:
         """Return the predictions of a batch taken apart.
@@ -152,17 +157,17 @@ class GainSum(KnowledgeTracer):
         """
         evidence = self._evidence_of(batch)
         if skill is None:
-            states, asked = self.block(batch, evidence.tokens), batch.next_skill
-            question = self._question(states, asked, self._known(batch.next_question))
+            states, asked = self.block(batch, evidence.tokens), self._asked_next(batch)
         else:
             states, asked = next(self._asked(batch, evidence, [skill]))
-            question = self._question(states, asked)
+        question = self._question(states, asked)
         prefer = self._prefer(batch.longest)
+        answered, wanted, alike = likeness(Asked.at(batch), asked)
         contributions: list[Tensor] = []
 
         def collect(*views: Tensor) -> Tensor:
-            query, keys, skills, wanted, scale, gains = views
-            is_same = _is_same(skills, wanted).to(query.dtype)
+            query, keys, past, asked, scale, gains = views
+            is_same = alike(past, asked).to(query.dtype)
             alpha = attention_weights(query, keys, is_same, prefer)
             shares = alpha * scale.transpose(1, 2)[..., None] * gains.transpose(1, 2)[:, :, None]
             contributions.append(shares.sum(dim=1))
@@ -173,8 +178,8 @@ class GainSum(KnowledgeTracer):
                 collect,
                 question.query,
                 evidence.keys,
-                batch.skill,
-                asked,
+                answered,
+                wanted,
                 question.scale,
                 evidence.gains,
             )
@@ -184,38 +189,33 @@ class GainSum(KnowledgeTracer):
         """The questions that the model is to tell apart (N,), in training some left out."""
         return None if self.questions is None or question is None else self.questions.drop(question)
 
-    def _tokens(self, batch: Batch, asked: Tensor, question: Tensor | None = None) -> Tensor:
+    def _asked_next(self, batch: Batch) -> Asked:
+        return Asked.next_of(batch, self._known(batch.next_question))
+
+    def _tokens(self, batch: Batch, asked: Asked) -> Tensor:
         features = history_features(
             batch, asked, self.n_skills, answers=self.reads_answers, dtype=self.decay.dtype
         )
-        return self.question_tokens(asked, features, question)
+        return self.question_tokens(asked, features)
 
-    def question_tokens(
-        self, asked: Tensor, features: Tensor, question: Tensor | None = None
-    ) -> Tensor:
-        """Return the tokens (N, d) of questions.
-
-        Args:
-            asked: their skills (N,).
-            features: of the history (N, F).
-            question: which they are (N,); unknown ones by default.
-        """
-        tokens: Tensor = self.embed_asked(asked, question) + self.features(features)
+    def question_tokens(self, asked: Asked, features: Tensor) -> Tensor:
+        """Return the tokens (N, d) of questions, from what is asked and the history (N, F)."""
+        tokens: Tensor = self.embed_asked(asked) + self.features(features)
         return tokens
 
-    def embed_asked(self, asked: Tensor, question: Tensor | None) -> Tensor:
-        """Return what is asked (N, d): the skill, and what the question adds to it."""
-        skill: Tensor = self.embed_skill(asked)
-        if self.questions is None or question is None:
+    def embed_asked(self, asked: Asked) -> Tensor:
+        """Return what is asked (N, d): the skills, and what the question adds to them."""
+        skill = asked.mean(self.embed_skill)
+        if self.questions is None or asked.question is None:
             return skill
-        return skill + self.questions.embedding(question)
+        return skill + self.questions.embedding(asked.question)
 
     def _asked(
         self, batch: Batch, evidence: Evidence, skills: list[int] | range
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the states (N, d) and the skills (N,) if each of `skills` were asked instead."""
+    ) -> Iterator[tuple[Tensor, Asked]]:
+        """Yield the states (N, d) and what is asked if it were each of `skills` instead."""
         for skill in skills:
-            asked = torch.full_like(batch.next_skill, skill)
+            asked = Asked(torch.full_like(batch.next_skill, skill))
             yield self.block.instead(batch, evidence.tokens, self._tokens(batch, asked)), asked
 
     def _evidence_of(self, batch: Batch) -> Evidence:
@@ -223,28 +223,30 @@ class GainSum(KnowledgeTracer):
 
     def read_past(self, batch: Batch) -> tuple[tuple[Tensor, Tensor, Tensor], Evidence]:
         """Return the block's parts, (N, H, d_h) each, of the questions of a batch; the evidence."""
-        tokens = self._tokens(batch, batch.next_skill, self._known(batch.next_question))
+        tokens = self._tokens(batch, self._asked_next(batch))
         parts = self.block.parts(tokens, batch.position)
         return parts, self._evidence(batch, tokens, self.block.states(batch, tokens, *parts))
 
     def _evidence(self, batch: Batch, tokens: Tensor, states: Tensor) -> Evidence:
         # the state of interaction i is that of the question asked after step i - 1
         before = torch.cat([states.new_zeros(1, states.shape[-1]), states[:-1]])
-        first = self.embed_asked(batch.skill, self._known(batch.question))
+        answered = Asked.at(batch, self._known(batch.question))
+        first = self.embed_asked(answered)
         interaction = torch.where((batch.position == 0)[:, None], first, before)
-        return Evidence(tokens, *self.weigh_answers(interaction, batch.skill, batch.response))
+        return Evidence(tokens, *self.weigh_answers(interaction, answered, batch.response))
 
     def weigh_answers(
-        self, interaction: Tensor, skill: Tensor, response: Tensor
+        self, interaction: Tensor, answered: Asked, response: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return keys (N, H, d_h) and signed gains (N, H) of answers.
 
         Args:
             interaction: (N, d), the state of each question, of a first one its skill's embedding.
-            skill, response: (N,).
+            answered: the questions.
+            response: (N,).
         """
         if self.embed_answer is not None:
-            interaction = interaction + self.embed_answer(skill + self.n_skills * response)
+            interaction = interaction + answered.mean(self.embed_answer, self.n_skills * response)
         joint = wide(self.key_and_sizes(self.norm_interaction(interaction)))
         keys, if_right, if_wrong = joint.split(
             [joint.shape[-1] - 2 * self.n_heads, self.n_heads, self.n_heads], dim=-1
@@ -253,27 +255,21 @@ class GainSum(KnowledgeTracer):
         gains = sizes * (2 * response[:, None] - 1)
         return keys.unflatten(-1, (self.n_heads, -1)), gains
 
-    def _question(self, states: Tensor, asked: Tensor, question: Tensor | None = None) -> Query:
+    def _question(self, states: Tensor, asked: Asked) -> Query:
         states = self.norm_question(states)
         scale, prior = wide(self.weigh(states)).split([self.n_heads, 1], dim=-1)
-        prior = (prior + self.offset(asked)).squeeze(-1)
-        if self.questions is not None and question is not None:
-            prior = prior + self.questions.easiness(question)
+        prior = (prior + asked.mean(self.offset)).squeeze(-1)
+        if self.questions is not None and asked.question is not None:
+            prior = prior + self.questions.easiness(asked.question)
         query = wide(self.query(states)).unflatten(-1, (self.n_heads, -1))
         return Query(query, F.softplus(scale), prior)
 
-    def _logits(
-        self,
-        batch: Batch,
-        evidence: Evidence,
-        states: Tensor,
-        asked: Tensor,
-        which: Tensor | None = None,
-    ) -> Tensor:
-        question = self._question(states, asked, which)
+    def _logits(self, batch: Batch, evidence: Evidence, states: Tensor, asked: Asked) -> Tensor:
+        question = self._question(states, asked)
         prefer = self._prefer(batch.longest, causal=batch.visible is None)
-        add_up = partial(_sum, prefer)
-        parts = (question.query, evidence.keys, evidence.gains, batch.skill, asked)
+        answered, wanted, alike = likeness(Asked.at(batch), asked)
+        add_up = partial(_sum, prefer, alike)
+        parts = (question.query, evidence.keys, evidence.gains, answered, wanted)
         with _exact(states):
             sums = batch.by_rectangle(add_up, *parts, *batch.masks())
         return question.total(sums)
@@ -281,23 +277,22 @@ class GainSum(KnowledgeTracer):
     def logits_after(
         self,
         states: Tensor,
-        asked: Tensor,
+        asked: Asked,
         keys: Tensor,
         gains: Tensor,
-        skills: Tensor,
-        which: Tensor | None = None,
+        answered: Asked,
     ) -> Tensor:
         """Return the logits (M,) of questions that are all asked after the same T answers.
 
         Args:
-            states, asked: (M, d) and (M,), the questions.
-            keys, gains, skills: (T, H, d_h), (T, H) and (T,), the answers.
-            which: (M,) which questions they are; unknown ones by default.
+            states, asked: (M, d) and what is asked.
+            keys, gains, answered: (T, H, d_h), (T, H) and what was asked.
         """
-        question = self._question(states, asked, which)
+        question = self._question(states, asked)
         prefer = self._prefer(len(keys), causal=False)
-        parts = (question.query, keys, gains, skills, asked)
-        return question.total(_sum(prefer, *(part[None] for part in parts))[0])
+        past, wanted, alike = likeness(answered, asked)
+        parts = (question.query, keys, gains, past, wanted)
+        return question.total(_sum(prefer, alike, *(part[None] for part in parts))[0])
 
     def _prefer(self, length: int, *, causal: bool = True) -> Preference:
         return preference(self.same, F.softplus(self.decay), length, causal=causal)
@@ -314,20 +309,16 @@ def _exact(states: Tensor) -> torch.autocast:
 
 def _sum(
     prefer: Preference,
+    alike: Likeness,
     query: Tensor,
     keys: Tensor,
     gains: Tensor,
-    skills: Tensor,
+    answered: Tensor,
     asked: Tensor,
     *masks: Tensor,
 ) -> Tensor:
-    is_same = _is_same(skills, asked).to(query.dtype)
+    is_same = alike(answered, asked).to(query.dtype)
     return sum_evidence(query, keys, gains, is_same, prefer, *masks)
-
-
-def _is_same(skill: Tensor, asked: Tensor) -> Tensor:
-    """(rows, M, T): where the skill (rows, T) of step i is the one asked (rows, M)."""
-    return asked[:, :, None] == skill[:, None]
 
 
 def build(config: Config, vocabulary: Vocabulary) -> GainSum:

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from gainakt.data.batches import Batch
-from gainakt.data.rows import UNKNOWN, Rows
+from gainakt.data.rows import NONE, UNKNOWN, Rows, asked_next
 from gainakt.models.buffer import Buffer
+from gainakt.models.gainsum.asked import Asked
 from gainakt.models.gainsum.block import QuestionBlock
 from gainakt.models.gainsum.evidence import Evidence
-from gainakt.models.gainsum.history import HistoryState, describe
+from gainakt.models.gainsum.history import HistoryState, describe, mean_by
 from gainakt.models.interface import student_batch
 
 
@@ -28,33 +29,28 @@ class ReadsOneStudent(Protocol):
     block: QuestionBlock
 
     def read_past(self, batch: Batch) -> tuple[tuple[Tensor, Tensor, Tensor], Evidence]: ...
-    def question_tokens(
-        self, asked: Tensor, features: Tensor, question: Tensor | None = None
-    ) -> Tensor: ...
-    def embed_asked(self, asked: Tensor, question: Tensor | None) -> Tensor: ...
+    def question_tokens(self, asked: Asked, features: Tensor) -> Tensor: ...
+    def embed_asked(self, asked: Asked) -> Tensor: ...
     def weigh_answers(
-        self, interaction: Tensor, skill: Tensor, response: Tensor
+        self, interaction: Tensor, answered: Asked, response: Tensor
     ) -> tuple[Tensor, Tensor]: ...
     def logits_after(
         self,
         states: Tensor,
-        asked: Tensor,
+        asked: Asked,
         keys: Tensor,
         gains: Tensor,
-        skills: Tensor,
-        which: Tensor | None = None,
+        answered: Asked,
     ) -> Tensor: ...
 
 
-class Asked(NamedTuple):
-    """One question on skills that may be asked next: these, also as codes (M,), which question as
-    code and as (M,), states (M, d), own parts.
+class Prepared(NamedTuple):
+    """M questions that may be asked next: the skills and the code of each, as tensors, states
+    (M, d), own parts.
     """
 
-    skills: list[int]
-    question: int
-    codes: Tensor
-    which: Tensor
+    known: list[tuple[list[int], int]]
+    asked: Asked
     states: Tensor
     keys: Tensor
     values: Tensor
@@ -78,8 +74,8 @@ class GainSumState:
         self.question_values = Buffer(like, *block)
         self.keys = Buffer(like, model.n_heads, width // model.n_heads)
         self.gains = Buffer(like, model.n_heads)
-        self.skills = Buffer(torch.empty(0, dtype=torch.int64, device=like.device))
-        self._asked: Asked | None = None
+        self.skills = Buffer(torch.empty(0, dtype=torch.int64, device=like.device), 1)
+        self._asked: Prepared | None = None
 
     def __copy__(self) -> GainSumState:
         copied = GainSumState(self.model)
@@ -94,10 +90,8 @@ class GainSumState:
         if self.count == 0 and len(rows) > 1:
             self._read(rows)
             return
-        questions = [UNKNOWN] * len(rows) if rows.question is None else rows.question.tolist()
-        columns = (rows.skill.tolist(), rows.response.tolist(), questions)
-        for skill, response, question in zip(*columns, strict=True):
-            self._observe(skill, response, question)
+        for number in range(len(rows)):
+            self._observe(rows.take(slice(number, number + 1)))
 
     def _read(self, rows: Rows) -> None:
         """Take in the first answers all at once."""
@@ -107,56 +101,86 @@ class GainSumState:
         # the question after the last answer is not asked yet
         self.question_keys.append(keys[:-1])
         self.question_values.append(values[:-1])
-        self.keys.append(evidence.keys)
-        self.gains.append(evidence.gains)
-        self.skills.append(batch.skill)
-        for skill, response in zip(rows.skill.tolist(), rows.response.tolist(), strict=True):
-            self.history.observe(skill, response)
+        answered = Asked.at(batch)
+        self._remember(answered, evidence.keys, evidence.gains)
+        for skills, response in zip(skills_of(answered), rows.response.tolist(), strict=True):
+            self.history.observe(skills, response)
 
-    def _observe(self, skill: int, response: int, question: int) -> None:
+    def _observe(self, answer: Rows) -> None:
         """Take in one more answer."""
         model = self.model
-        numbers = torch.tensor([[skill], [response], [question]], device=self.keys.rows.device)
+        answered = Asked.in_rows(answer, self.keys.rows.device)
+        known = _known(answered)[0]
         if self.count == 0:
-            interaction = model.embed_asked(numbers[0], numbers[2])
+            interaction = model.embed_asked(answered)
         else:
             # most often it was predicted just before
-            known = self._asked
-            if known is None or known.question != question or skill not in known.skills:
-                self._asked = self._ask([skill], question)
-            assert self._asked is not None
-            place = self._asked.skills.index(skill)
+            if self._asked is None or known not in self._asked.known:
+                self._asked = self._ask(answered)
+            place = self._asked.known.index(known)
             one = slice(place, place + 1)
             interaction = self._asked.states[one]
             self.question_keys.append(self._asked.keys[one])
             self.question_values.append(self._asked.values[one])
-        keys, gains = model.weigh_answers(interaction, *numbers[:2])
-        self.keys.append(keys)
-        self.gains.append(gains)
-        self.skills.append(numbers[0])
-        self.history.observe(skill, response)
+        right = int(answer.response[0])
+        response = torch.full_like(answered.skill, right)
+        self._remember(answered, *model.weigh_answers(interaction, answered, response))
+        self.history.observe(known[0], right)
         self.count += 1
         self._asked = None
 
-    def logits(self, skills: list[int], question: int = UNKNOWN) -> Tensor:
-        """Return the log-odds (M,) of a right answer if each of `skills` were asked next."""
-        self._asked = asked = self._ask(skills, question)
-        past = (self.keys.rows, self.gains.rows, self.skills.rows)
-        return self.model.logits_after(asked.states, asked.codes, *past, asked.which)
+    def _remember(self, answered: Asked, keys: Tensor, gains: Tensor) -> None:
+        self.keys.append(keys)
+        self.gains.append(gains)
+        members, known = answered.members, self.skills.rows
+        wider = members.shape[1] - known.shape[1]
+        if wider > 0:
+            self.skills = Buffer(members, members.shape[1])
+            self.skills.append(nn.functional.pad(known, (0, wider), value=NONE))
+        self.skills.append(nn.functional.pad(members, (0, max(-wider, 0)), value=NONE))
+
+    def logits(self, asked: Rows) -> Tensor:
+        """Return the log-odds (M,) of a right answer if each of `asked` were asked next."""
+        self._asked = prepared = self._ask(Asked.in_rows(asked, self.keys.rows.device))
+        skills = self.skills.rows
+        answered = Asked.of(skills[:, 0], skills[:, 1:])
+        past = (self.keys.rows, self.gains.rows, answered)
+        return self.model.logits_after(prepared.states, prepared.asked, *past)
 
     def mastery(self) -> Tensor:
         """Return the mastery (K,) of every skill: the probability if it were asked next."""
-        return self.logits(list(range(self.model.n_skills))).sigmoid()
+        return self.logits(asked_next(range(self.model.n_skills))).sigmoid()
 
-    def _ask(self, skills: list[int], question: int) -> Asked:
+    def _ask(self, asked: Asked) -> Prepared:
         model, place = self.model, self.count - 1
-        asked = torch.tensor(skills, device=self.keys.rows.device)
-        past = self.history.past(skills, self.keys.rows.dtype, self.keys.rows.device)
-        which = torch.full_like(asked, question)
-        tokens = model.question_tokens(asked, describe(past, answers=model.reads_answers), which)
+        format = (self.keys.rows.dtype, self.keys.rows.device)
+        if asked.others is None:
+            features = describe(
+                self.history.past(asked.skill.tolist(), *format), answers=model.reads_answers
+            )
+        else:
+            skill, of, share = asked.by_skill(0)
+            past = self.history.past(skill.tolist(), *format)
+            every = describe(past, answers=model.reads_answers)
+            features = mean_by(every, of, share, len(asked.skill))
+        tokens = model.question_tokens(asked, features)
         # the question asked after step t stands at place t
-        query, keys, values = model.block.parts(tokens, torch.full_like(asked, place))
+        query, keys, values = model.block.parts(tokens, torch.full_like(asked.skill, place))
         before = (self.question_keys.rows, self.question_values.rows)
         k, v = (x.transpose(0, 1) for x in before)
         states = model.block.after(k, v, tokens, query, keys, values)
-        return Asked(skills, question, asked, which, states, keys, values)
+        return Prepared(_known(asked), asked, states, keys, values)
+
+
+def skills_of(asked: Asked) -> list[list[int]]:
+    """Return the codes of each question's skills."""
+    if asked.others is None:
+        return [[skill] for skill in asked.skill.tolist()]
+    return [[code for code in codes if code != NONE] for codes in asked.members.tolist()]
+
+
+def _known(asked: Asked) -> list[tuple[list[int], int]]:
+    """What tells questions apart: their skills and codes."""
+    skills = skills_of(asked)
+    questions = [UNKNOWN] * len(skills) if asked.question is None else asked.question.tolist()
+    return list(zip(skills, questions, strict=True))
