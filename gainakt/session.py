@@ -131,6 +131,8 @@ class Session:
             DataError: a skill is unknown to the model.
         """
         known = self.vocabulary.skills
+        if isinstance(skills, str):
+            raise DataError(f"predict_many takes a list of skills, not one: [{skills!r}]")
         codes = range(len(known)) if skills is None else map(self._code, skills)
         asked = list(codes)
         found = self._probabilities(asked).tolist() if asked else []

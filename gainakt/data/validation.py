@@ -162,6 +162,7 @@ _ISO = (
     r"^\d{4}-\d{2}-\d{2}"
     r"(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?)?\s*(?:Z|z|[+-]\d{2}:?\d{2})?$"
 )
+FORM_OPTION = "--time_format, such as %m/%d/%Y %H:%M"
 _ZONE = r"(Z|z|[+-]\d{2}:?\d{2})$"
 # A number as spreadsheets write long ones; what its digits were is lost. Short ones they spell out.
 _LONG = 5
@@ -267,9 +268,8 @@ def _dates(
         bad = min((no_number, bad), key=lambda mask: int(mask.sum()))
         row = rows.filter(bad).row(0, named=True)
         numbers = "whole numbers" if number == pl.Int64 else "numbers"
-        allowed = (
-            f"only {numbers} or ISO dates such as 2015-03-01T09:30:00 are allowed; for dates of "
-            "another form give the option time_format, such as %m/%d/%Y %H:%M"
+        allowed = f"only {numbers} or ISO dates such as 2015-03-01T09:30:00 are allowed" + (
+            "" if not row[column] else f"; `gainakt prepare` reads others by {FORM_OPTION}"
         )
         raise bad_cell(file, row, source, row[column], allowed, int(bad.sum()))
     if zoned.any() and not zoned.all():

@@ -75,7 +75,7 @@ def _mastery(found: Interpretability) -> str:
             f"{own:.4f}: "
             + ("the prediction knows more than mastery shows." if behind else "they are level.")
         )
-    return carries + f" BKT reaches {bkt:.4f}, a clock {clock:.4f} (0.5 is chance)."
+    return carries + f" BKT's mastery reaches {bkt:.4f}, a clock {clock:.4f} (0.5 is chance)."
 
 
 def _direction(found: Interpretability) -> str:

@@ -13,6 +13,7 @@ from gainakt.config import Config, load_config
 from gainakt.errors import ExperimentError
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.run import RunResult, TrainingRun, start
+from gainakt.models.interface import FittedTracer
 from gainakt.record.checkpoint import load_checkpoint, load_state, save_checkpoint
 from gainakt.record.folder import RunFolder, read_json, read_text, write_json
 from gainakt.record.records import (
@@ -96,6 +97,9 @@ def _check(
     """Refuse where going on is not what training from the start would have been."""
     name = folder.path.name
     done = state["epoch"]
+    if isinstance(load_checkpoint(folder.best).model(), FittedTracer):
+        model = config.experiment.model
+        raise ExperimentError(f"{name} cannot be trained further: {model} is fitted at once")
     if done != results["epochs"]:
         raise ExperimentError(f"{folder.state.name} stands at epoch {done}, the run at another")
     by_length = {

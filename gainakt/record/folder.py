@@ -234,11 +234,13 @@ class RunFolder:
         Files of the first version have no stamp; there the epoch must agree.
         """
         content = read_json(path)
-        made = content.get("of") if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            return f"{path.name} is damaged: it holds no JSON object"
+        made = content.get("of")
         if isinstance(made, dict):
             if made.get("checkpoint") == file_hash(self.best):
                 return None
-        elif isinstance(content, dict) and content.get("epoch") in (None, self._best_epoch()):
+        elif content.get("epoch") in (None, self._best_epoch()):
             return None
         return f"{path.name} was made from another checkpoint than {self.best.name}"
 

@@ -86,8 +86,8 @@ def test_answers_are_sorted_by_all_that_their_order_says(read: Read, times: list
 @pytest.mark.parametrize(
     ("times", "message"),
     [
-        (("03/04/2015 09:00", "02/05/2015 09:00", "01/06/2015 09:00"), "option time_format"),
-        (("04.03.2015", "05.03.2015", "06.03.2015"), "option time_format"),
+        (("03/04/2015 09:00", "02/05/2015 09:00", "01/06/2015 09:00"), "--time_format"),
+        (("04.03.2015", "05.03.2015", "06.03.2015"), "--time_format"),
         (
             ("2015-03-01T09:00:00Z", "2015-03-01T09:30:00", "2015-03-01T10:00:00Z"),
             "some times name",

@@ -305,6 +305,9 @@ def test_figures_of_another_checkpoint_are_left_out_and_said(
     save_checkpoint(folder.best, checkpoint)
     assert "test_auc" not in headline_figures(folder)
     assert any("evaluation_test.json" in reason for reason in folder.stale_files())
+    folder.evaluation("test").write_text("[]")
+    assert folder.current(folder.evaluation("test")) is None
+    assert any("evaluation_test.json is damaged" in reason for reason in folder.stale_files())
     assert gainakt("evaluate", run_copy, "--split", "test").code == 0
     assert headline_figures(folder)["test_auc"] != before
 

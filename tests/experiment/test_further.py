@@ -90,3 +90,13 @@ def test_an_unfinished_or_changed_run_is_refused(run_copy, gainakt):
     (other / "model_last.safetensors").write_bytes(b"")
     refused = gainakt("resume", other, "--epochs", "4")
     assert refused.code == 1 and "cannot be trained further: model_last" in refused.err
+
+
+def test_what_is_fitted_at_once_has_no_further_epochs(gainakt, tiny_data, tmp_path):
+    trained = gainakt("train", "--model", "bkt", "--data", tiny_data, "--out", tmp_path / "out")
+    assert trained.code == 0, trained.err
+    run = _only(tmp_path / "out")
+    refused = gainakt("resume", run, "--epochs", "6")
+    assert refused.code == 1
+    assert "fitted at once" in refused.err
+    assert _only(tmp_path / "out") == run, "no folder is left"

@@ -172,6 +172,8 @@ def test_an_unknown_skill_is_refused_and_changes_nothing(session: Session) -> No
         with pytest.raises(DataError, match=told):
             act()
     assert len(session) == 1 and session.predict_many() == before
+    with pytest.raises(DataError, match=r"takes a list of skills, not one: \['k0'\]"):
+        session.predict_many("k0")
     assert session.predict_many([]) == {}
 
 
