@@ -15,6 +15,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 # Nothing that is meant is larger; a number from a damaged file must not ask for all memory.
 MOST = 10**9
 Positive = Annotated[int, Field(ge=1, le=MOST)]
+# 0 leaves the choice to `gainakt.experiment.recipe`.
+OrChosen = Annotated[int, Field(ge=0, le=MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -86,10 +88,10 @@ class Seeds(Group):
 class Training(Group):
     """Optimisation."""
 
-    epochs: Positive = 12
-    """Passes over the training students."""
-    batch_size: Positive = 64
-    """Sequences in an optimiser step."""
+    epochs: OrChosen = 12
+    """Passes over the training students; 0 chooses from how many there are."""
+    batch_size: OrChosen = 64
+    """Sequences in an optimiser step; 0 chooses from how many there are."""
     learning_rate: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 1.74e-4
     """Step size of the optimiser."""
     weight_decay: Weight = 1.7571e-5
@@ -100,8 +102,8 @@ class Training(Group):
     """Number format of dense layers when `use_amp` is on."""
     gradient_clip: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 1.0
     """Largest global norm of the gradient."""
-    patience: Positive = 20
-    """Epochs without a better validation AUC after which training stops."""
+    patience: OrChosen = 20
+    """Epochs without a better validation AUC after which training stops; 0 chooses as above."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """Decay of the optimiser's average of squared gradients."""
     learning_rate_schedule: Literal["constant", "cosine"] = "constant"

@@ -29,6 +29,7 @@ from gainakt.experiment.console import RunConsole
 from gainakt.experiment.embedded import embedded_data
 from gainakt.experiment.evaluate import score_split
 from gainakt.experiment.learning import Learning
+from gainakt.experiment.recipe import adapted
 from gainakt.experiment.recorder import FolderRecorder, summarise
 from gainakt.experiment.stopping import stop_on_interrupt
 from gainakt.experiment.tracking import check_trackers, trackers
@@ -106,6 +107,7 @@ def start(
     """Make a run's folder with all that is known before anything is learnt; see `train`."""
     check_trackers(config)
     device = prepare_machine(*config.machine)
+    config, chosen = adapted(config, dataset)
     learning = Learning.of(config, dataset)
     timestamp = now.strftime("%Y%m%d_%H%M%S")
     folder = RunFolder.create(
@@ -114,9 +116,11 @@ def start(
     try:
         console.log_to(folder.log)
         config = _completed(config, dataset, folder, command, timestamp)
-        _record_provenance(folder, config, dataset, device)
+        _record_provenance(folder, config, dataset, device, chosen)
         run = TrainingRun(folder, config, learning, device, console)
         _announce(run)
+        if chosen:
+            console.say(f"chosen for these data: {_listed(chosen)}")
     except BaseException:
         folder.remove()  # nothing was learnt yet: leave no folder that looks like a run
         raise
@@ -335,19 +339,28 @@ def _completed(
 
 
 def _record_provenance(
-    folder: RunFolder, config: Config, dataset: Dataset, device: torch.device
+    folder: RunFolder,
+    config: Config,
+    dataset: Dataset,
+    device: torch.device,
+    chosen: dict[str, Any],
 ) -> None:
     folder.write_config(config)
     data = commands.from_folder(folder.path, dataset.path.resolve())
     folder.write_script(commands.script(config, data))
     write_atomically(folder.seeds, seeds_page(config.seeds.primary, config.seeds.all).encode())
-    write_json(folder.environment, provenance.environment(config, device))
+    environment = provenance.environment(config, device)
+    write_json(folder.environment, environment | {"chosen_from_the_data": chosen})
     write_json(folder.data, provenance.data_record(dataset, folder.path))
 
 
 def record_backend(folder: RunFolder, trainer: Trainer) -> None:
     """Say in environment.json in which way steps were carried out, as it turned out."""
     write_json(folder.environment, read_json(folder.environment) | {"step": trainer.backend})
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _announce(run: TrainingRun) -> None:

@@ -126,15 +126,18 @@ def likeness(answered: Asked, asked: Asked) -> tuple[Tensor, Tensor, Likeness]:
     if asked.skill.is_cuda:
         return members[0], members[1], lambda i, q: overlap(q, i)
     # there are few sets of skills, so that each pair of them is compared once
-    width = max(x.shape[1] for x in members)
-    fill = nn.functional.pad
-    sets = torch.cat([fill(x, (0, width - x.shape[1]), value=NONE) for x in members])
-    sets = sets.sort(dim=1).values
-    code = torch.zeros_like(sets[:, 0])
-    for column in sets.unbind(1):
-        code = (code * (int(sets.max()) + 2) + column + 1).unique(return_inverse=True)[1]
-    distinct = sets.new_empty(int(code.max()) + 1, width)
-    distinct[code] = sets
-    table = overlap(distinct, distinct)
-    codes = code.split([len(answered.skill), len(asked.skill)])
-    return codes[0], codes[1], lambda i, q: table[q[:, :, None], i[:, None]]
+    (past, sets), (wanted, others) = map(_distinct, members)
+    table = overlap(others, sets)
+    return past, wanted, lambda i, q: table[q[:, :, None], i[:, None]]
+
+
+def _distinct(members: Tensor) -> tuple[Tensor, Tensor]:
+    """Number the sets of skills: the number (N,) of each, and the sets (U, S)."""
+    members = members.sort(dim=1).values
+    number = torch.zeros_like(members[:, 0])
+    base = int(members.max()) + 2
+    for column in members.unbind(1):
+        number = (number * base + column + 1).unique(return_inverse=True)[1]
+    sets = members.new_empty(int(number.max()) + 1, members.shape[1])
+    sets[number] = members
+    return number, sets

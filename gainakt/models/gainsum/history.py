@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gainakt.arrays import FloatArray
 from gainakt.data.batches import Batch
 from gainakt.models.gainsum.asked import Asked
 
@@ -23,6 +25,11 @@ OVERALL_RATES = (0.7, 0.95)
 SMALL_COUNTS = range(1, 5)
 SMALL_STREAKS = (range(-3, 0), range(1, 4))
 MASTERY_RUN = 3
+
+# Where things stand in a row of `HistoryState.skills`.
+_SINGLE = slice(0, 4)
+_AVERAGES = slice(4, 4 + len(SKILL_RATES))
+_RECENT = slice(_AVERAGES.stop, _AVERAGES.stop + RECENT)
 
 N_SKILL_FEATURES = 10 + 2 * len(SMALL_COUNTS)
 N_ANSWER_FEATURES = (
@@ -218,22 +225,11 @@ def past_of_batch(
     )
 
 
-@dataclass(slots=True)
-class _SkillPast:
-    """What the answers to one skill left."""
-
-    last_step: int = 0
-    attempts: int = 0
-    right: int = 0
-    streak: float = 0.0
-    averages: list[float] = field(default_factory=lambda: [0.0] * len(SKILL_RATES))
-    recent: list[float] = field(default_factory=lambda: [0.0] * RECENT)
-
-
 class HistoryState:
     """One student's past, kept up to date answer by answer in constant time and memory.
 
-    Plain numbers, not tensors: on a handful of them they are many times faster.
+    What the answers to a skill left is a row of `skills`: its last step, attempts, right answers,
+    streak, averages, recent answers.
     """
 
     def __init__(self, n_skills: int) -> None:
@@ -244,15 +240,15 @@ class HistoryState:
         self.last_run = 0.0
         self.log_runs = 0.0
         self.short_runs = 0
-        self.overall = [0.0] * len(OVERALL_RATES)
-        self.skills = [_SkillPast() for _ in range(n_skills)]
+        self.overall = np.zeros(len(OVERALL_RATES))
+        self.skills = np.zeros((n_skills, _RECENT.stop))
 
     def copy(self) -> HistoryState:
         """Return a past that goes on by itself."""
         copied = HistoryState(0)
         copied.__dict__ |= self.__dict__
-        # lists are renewed, never changed in place
-        copied.skills = [replace(own) for own in self.skills]
+        # what else there is is renewed, never changed in place
+        copied.skills = self.skills.copy()
         return copied
 
     def observe(self, skills: Sequence[int], response: int) -> None:
@@ -268,18 +264,17 @@ class HistoryState:
         self.run = self.run + 1 if goes_on else 1
         self.current = asked
         self.steps += 1
-        self.overall = _renew(self.overall, signed, OVERALL_RATES)
+        self.overall = _renewed(self.overall, signed, OVERALL_RATES)
         for own in (self.skills[skill] for skill in asked):
-            own.last_step = self.steps
-            own.attempts += 1
-            own.right += response
-            own.streak = own.streak + signed if own.streak * signed > 0 else signed
-            own.averages = _renew(own.averages, signed, SKILL_RATES)
-            own.recent = [signed, *own.recent[:-1]]
+            _, attempts, right, streak = own[_SINGLE]
+            streak = streak + signed if streak * signed > 0 else signed
+            own[_SINGLE] = self.steps, attempts + 1, right + response, streak
+            own[_AVERAGES] = _renewed(own[_AVERAGES], signed, SKILL_RATES)
+            own[_RECENT] = signed, *own[_RECENT][:-1]
 
     def past(
         self,
-        skills: list[int] | None = None,
+        skills: Sequence[int] | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> Past:
@@ -289,35 +284,37 @@ class HistoryState:
             skills: the skills wanted.
             dtype, device: of the tensors.
         """
-        chosen = range(len(self.skills)) if skills is None else skills
-        rows = torch.tensor([self._row(skill) for skill in chosen], dtype=dtype, device=device)
-        widths = (10, len(SKILL_RATES), RECENT, len(OVERALL_RATES))
-        single, *several = rows.split(widths, dim=-1)
-        values = (*single.unbind(-1), *several)
-        return Past(**{f.name: value for f, value in zip(fields(Past), values, strict=True)})
+        chosen = np.arange(len(self.skills)) if skills is None else np.asarray(skills, np.int64)
+        own = self.skills[chosen]
+        last_step, attempts, right, streak = own[:, _SINGLE].T
+        # of the student, whatever the skill
+        student = [self.steps, self.runs, self.last_run, self.log_runs, self.short_runs]
+        steps, runs, last_run, log_runs, short_runs = np.tile(student, (len(chosen), 1)).T
+        columns = {
+            "steps": steps,
+            "attempts": attempts,
+            "gap": np.where(attempts > 0, self.steps - last_step, 0.0),
+            "run": np.where(np.isin(chosen, self.current), float(self.run), 0.0),
+            "runs": runs,
+            "last_run": last_run,
+            "log_runs": log_runs,
+            "short_runs": short_runs,
+            "right": right,
+            "streak": streak,
+            "averages": own[:, _AVERAGES],
+            "recent": own[:, _RECENT],
+            "overall": np.tile(self.overall, (len(chosen), 1)),
+        }
+        # one tensor, for each costs more than its numbers
+        widths = [1 if values.ndim == 1 else values.shape[1] for values in columns.values()]
+        table = torch.tensor(np.column_stack(list(columns.values())), dtype=dtype, device=device)
+        parts = zip(columns.items(), table.split(widths, dim=1), strict=True)
+        return Past(**{n: p.squeeze(1) if v.ndim == 1 else p for (n, v), p in parts})
 
-    def _row(self, skill: int) -> list[float]:
-        """The fields of `Past` in their order."""
-        own = self.skills[skill]
-        return [
-            self.steps,
-            own.attempts,
-            self.steps - own.last_step if own.attempts else 0,
-            self.run if skill in self.current else 0,
-            self.runs,
-            self.last_run,
-            self.log_runs,
-            self.short_runs,
-            own.right,
-            own.streak,
-            *own.averages,
-            *own.recent,
-            *self.overall,
-        ]
 
-
-def _renew(averages: list[float], value: float, rates: tuple[float, ...]) -> list[float]:
-    return [rate * a + (1 - rate) * value for a, rate in zip(averages, rates, strict=True)]
+def _renewed(averages: FloatArray, value: float, rates: tuple[float, ...]) -> FloatArray:
+    rate = np.array(rates)
+    return np.asarray(rate * averages + (1 - rate) * value)
 
 
 def _index(like: Tensor) -> Tensor:
