@@ -23,6 +23,7 @@ from gainakt.evaluation.protocol import coded
 from gainakt.evaluation.readout import probability_of
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.learning import Learning
+from gainakt.experiment.recipe import adapted
 from gainakt.experiment.recorder import BestEpoch
 from gainakt.machine import machine_on_loan, prepare_machine
 from gainakt.tracer import Tracer
@@ -83,7 +84,8 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         d_model, n_heads, n_block_heads, d_ff, dropout, weights, seq_len: the model; see the
             configuration's group `model`.
         epochs, batch_size, learning_rate, weight_decay, weight_average, patience: the training;
-            see the group `training`. Defaults of both are those of the configuration `gainsum`.
+            see the group `training`. Defaults of both are those of the configuration `gainsum`:
+            0 chooses epochs, batch size and patience from how much there is to learn from.
         validation_fraction: share of the students that choose the epoch and are not learnt from.
         skills: skills that may come up in prediction beside those in `fit`.
         student, skill, correct, order, question: names of the columns; by default the column
@@ -107,19 +109,19 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        d_model: int = 32,
+        d_model: int = 128,
         n_heads: int = 4,
         n_block_heads: int = 2,
-        d_ff: int = 64,
+        d_ff: int = 256,
         dropout: float = 0.2,
         weights: str = "in_context",
-        seq_len: int = 100,
-        epochs: int = 8,
-        batch_size: int = 32,
-        learning_rate: float = 0.002,
+        seq_len: int = 200,
+        epochs: int = 0,
+        batch_size: int = 0,
+        learning_rate: float = 0.001,
         weight_decay: float = 0.01,
         weight_average: float = 0.99,
-        patience: int = 2,
+        patience: int = 0,
         validation_fraction: float = 0.2,
         skills: Iterable[Any] | None = None,
         student: str = "student",
@@ -178,6 +180,7 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             [*table.dataset.skill_ids, *map(spell, () if self.skills is None else self.skills)]
         )
         dataset = coded(replace(table.dataset, folds=folds), Vocabulary(tuple(skills)))
+        config, _ = adapted(config, dataset)
         learning = self._learning(dataset, config)
         with machine_on_loan(), RunConsole(quiet=not self.verbose) as console:
             trainer = learning.trainer(config, prepare_machine(*config.machine))
