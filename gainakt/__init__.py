@@ -10,11 +10,13 @@ from gainakt._version import __version__
 if TYPE_CHECKING:
     from gainakt.api import Run, train
     from gainakt.estimator import GainSumClassifier
+    from gainakt.session import Answer
     from gainakt.tracer import Tracer, load
 
 # Public names and the modules they come from, which are imported when a name is first used:
 # `import gainakt` alone loads nothing heavy.
 _HOME = {
+    "Answer": "gainakt.session",
     "GainSumClassifier": "gainakt.estimator",
     "Run": "gainakt.api",
     "Tracer": "gainakt.tracer",
@@ -22,7 +24,7 @@ _HOME = {
     "train": "gainakt.api",
 }
 
-__all__ = ["GainSumClassifier", "Run", "Tracer", "__version__", "load", "train"]
+__all__ = ["Answer", "GainSumClassifier", "Run", "Tracer", "__version__", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

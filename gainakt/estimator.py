@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gainakt.config import Config, Hardware, load_config
 from gainakt.data.estimator_input import answers_of, as_table, group_of_student, spell
 from gainakt.data.interactions import Dataset, skill_order
+from gainakt.data.pooling import first_rows
 from gainakt.data.splits import MIN_INTERACTIONS
 from gainakt.data.tables import LongTable, read_table
 from gainakt.data.vocabulary import Vocabulary
@@ -332,10 +333,13 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the probability (n,) of a right answer by row of X."""
         code = {skill: i for i, skill in enumerate(self.checkpoint_.vocabulary.skills)}
         of_table = self.first_answers_[[code[skill] for skill in table.dataset.skill_ids]]
+        # all skills of a question are predicted as its first row is
+        begin = np.flatnonzero(first_rows(table.dataset.rows.order, table.dataset.offsets))
+        width = np.diff(begin, append=len(logits))
+        expected = np.add.reduceat(of_table[table.dataset.rows.skill], begin) / width
+        asked = np.where(np.isnan(logits[begin]), expected, probability_of(logits[begin]))
         right = np.empty(len(logits))
-        right[table.rows] = np.where(
-            np.isnan(logits), of_table[table.dataset.rows.skill], probability_of(logits)
-        )
+        right[table.rows] = asked.repeat(width)
         return right
 
 

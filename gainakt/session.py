@@ -83,18 +83,28 @@ class Session:
             "make it anew with tracer.session(answers)"
         )
 
-    def observe(self, answer: object, right: object = None) -> None:
+    def observe(
+        self,
+        answer: object,
+        right: object = None,
+        question: object = None,
+        time: int | None = None,
+    ) -> None:
         """Take in the student's next answer.
 
         Args:
             answer: an `Answer`; or the skill's id (a list of ids for a question with several
-                skills), with `right`.
+                skills), with what follows.
             right: 1 or True for a right answer, 0 or False for a wrong one.
+            question, time: see `Answer`.
 
         Raises:
-            DataError: a skill is unknown to the model, or the answer is neither 0 nor 1.
+            DataError: a skill is unknown to the model, the answer is neither 0 nor 1, or the
+                question is no id.
         """
-        self.extend([answer if isinstance(answer, Answer) else Answer(answer, right)])
+        if not isinstance(answer, Answer):
+            answer = Answer(answer, right, question, time)
+        self.extend([answer])
 
     @torch.inference_mode()
     def extend(self, answers: Iterable[Answer]) -> None:
@@ -195,6 +205,9 @@ class Session:
     def _question(self, question: object) -> int:
         if question is None:
             return UNKNOWN
+        plain = isinstance(question, str | int | float | np.generic)
+        if not plain or question == "" or question != question:
+            raise DataError(f"the question is {question!r}; an id is text or a number")
         return self.vocabulary.question_code(plain_id(question))
 
     def _rows(self, answer: Answer, number: int) -> Rows:

@@ -23,6 +23,10 @@ class ModelParameters(Group):
     seq_len: Annotated[int, Field(ge=3, le=1 << 20)] = 200
     """Longest sequence the model reads; longer histories are cut."""
 
+    def teacher(self) -> Self:
+        """Return the parameters of those that the model learns from (see `teachers`)."""
+        return self
+
     @property
     def reads_questions(self) -> bool:
         """Whether the model tells questions on the same skill apart."""
@@ -80,6 +84,10 @@ class GainSumParameters(ModelParameters):
     """Share of answers in training whose question is taken for an unknown one."""
     pooled_skills: bool = False
     """Read a question with several skills as one step, not as one for each of them."""
+
+    def teacher(self) -> Self:
+        """Return parameters that read answers in context: a teacher need not explain itself."""
+        return self.model_copy(update={"weights": "in_context"})
 
     @property
     def reads_questions(self) -> bool:

@@ -233,17 +233,7 @@ def _key(folder: Path, manifest: dict[str, Any]) -> str:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise DataError(
-            f"no prepared data set at {folder}: it is not a folder; "
-            "make one with `gainakt prepare` or `gainakt simulate`"
-        )
-    for name in (MANIFEST_FILE, TABLE_FILE):
-        if not (folder / name).is_file():
-            raise DataError(
-                f"{folder} is not a prepared data set: {name} is missing; make one with "
-                "`gainakt prepare READER SOURCE --out DIR`"
-            )
+    _check_present(folder)
     file = folder / MANIFEST_FILE
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
@@ -260,7 +250,24 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     for key, kind in _MANIFEST_KEYS.items():
         if not isinstance(manifest.get(key), kind):
             raise DataError(f"{file}: {key!r} is missing or not of type {kind.__name__}")
+    odd = {name: n for name, n in manifest["counts"].items() if not isinstance(n, int)}
+    if odd:
+        raise DataError(f"{file}: counts must be whole numbers, not {odd}")
     return manifest
+
+
+def _check_present(folder: Path) -> None:
+    if not folder.is_dir():
+        raise DataError(
+            f"no prepared data set at {folder}: it is not a folder; "
+            "make one with `gainakt prepare` or `gainakt simulate`"
+        )
+    for name in (MANIFEST_FILE, TABLE_FILE):
+        if not (folder / name).is_file():
+            raise DataError(
+                f"{folder} is not a prepared data set: {name} is missing; make one with "
+                "`gainakt prepare READER SOURCE --out DIR`"
+            )
 
 
 class _Opened:

@@ -46,10 +46,12 @@ def _read(table: Path) -> dict[str, str]:
         rows = list(csv.reader(io.StringIO(table.read_text(encoding="utf-8")), strict=True))
     except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read as a table of pseudonyms: {error}") from None
-    names = [row[1] for row in rows[1:] if len(row) == len(_HEAD)]
-    if not rows or rows[0] != _HEAD or len(names) != len(rows) - 1 or len(set(names)) < len(names):
+    pairs = [row for row in rows[1:] if len(row) == len(_HEAD)]
+    once = all(len(set(column)) == len(pairs) for column in zip(*pairs, strict=True))
+    if not rows or rows[0] != _HEAD or len(pairs) != len(rows) - 1 or not once:
         raise DataError(
             f"{table} is no table of pseudonyms: it must be a CSV file with the columns "
-            f"{' and '.join(_HEAD)}, each pseudonym once; name a file that does not exist yet"
+            f"{' and '.join(_HEAD)}, each student and each pseudonym once; name a file that does "
+            "not exist yet"
         )
     return dict(rows[1:])

@@ -97,15 +97,15 @@ def explain_answer(
     name = dataset.student_ids[student]
     places = dataset.places(np.full(end - begin, student), np.arange(begin, end))
     stored = int(places[-1]) + len(_skills_of(dataset.rows, end - 1)) if end > begin else 0
-    step = _checked_step(step, stored, name, any_skill=skill is not None)
+    asked_for = step = _checked_step(step, stored, name, any_skill=skill is not None)
     # of a pooled question, any of its rows is the question
     step = end - begin if step == stored else int(np.searchsorted(places, step, "right")) - 1
     if not answers_before(dataset, student, step):
         raise DataError(
-            f"step {step} of student {name!r} is a skill of the first question; nothing is before"
+            f"step {asked_for} of student {name!r} is a skill of the first question; nothing is "
+            "before"
         )
-    asked = int(dataset.rows.skill[begin + step]) if skill is None else skill
-    return explain_prediction(predictor, dataset, student, step, asked)
+    return explain_prediction(predictor, dataset, student, step, skill)
 
 
 def _checked_step(step: int | None, count: int, student: str, *, any_skill: bool) -> int:
@@ -113,11 +113,11 @@ def _checked_step(step: int | None, count: int, student: str, *, any_skill: bool
     if step is None and last > 0:
         return last
     if step is None or not 1 <= step <= last:
-        answers = f"{count} answer{'' if count == 1 else 's'}"
+        steps = f"{count} step{'' if count == 1 else 's'}"
         possible = f"steps 1 to {last} can be explained" if last else "there is none to explain"
         raise DataError(
-            f"no prediction for step {last if step is None else step} of student {student!r}, who "
-            f"gave {answers}; {possible} (step 0 has no past"
+            f"no prediction for step {last if step is None else step} of student {student!r}, "
+            f"whose history has {steps}; {possible} (step 0 has no past"
             + ("" if any_skill else f"; about a skill of choice also step {count}, the next answer")
             + ")"
         )
@@ -126,7 +126,7 @@ def _checked_step(step: int | None, count: int, student: str, *, any_skill: bool
 
 @torch.inference_mode()
 def explain_prediction(
-    predictor: Predictor, dataset: Dataset, student: int, step: int, skill: int
+    predictor: Predictor, dataset: Dataset, student: int, step: int, skill: int | None = None
 ) -> ExplainedPrediction:
     """Explain the prediction of a student's answer, from what an evaluation reads before it.
 
@@ -135,7 +135,7 @@ def explain_prediction(
         dataset: coded with the model's vocabulary.
         student: index in the data set.
         step: of the student's rows, from 1; one past the last for the answer that would come next.
-        skill: code of the skill in question, whether or not it was the one asked.
+        skill: code of a skill to ask for by itself, in place of the question that was asked.
     """
     begin = int(dataset.offsets[student])
     reading, model = predictor.reading, predictor.model
@@ -143,10 +143,11 @@ def explain_prediction(
     start = context_start(before, reading.seq_len, reading.stride)
     past = np.arange(begin + start, begin + before)
     last = len(past) - 1
-    asked_then = step < int(dataset.offsets[student + 1]) - begin
-    answered = asked_then and int(dataset.rows.skill[begin + step]) == skill
-    asked = dataset.rows.take(slice(begin + step, begin + step + 1)) if answered else None
-    asked = asked_next([skill]) if asked is None else asked
+    here = begin + step
+    then = dataset.rows.take(slice(here, min(here + 1, int(dataset.offsets[student + 1]))))
+    asked = then if skill is None else asked_next([skill])
+    skill = int(asked.skill[0])
+    answered = len(then) > 0 and skill in _skills_of(then, 0)
     for batch in predictor.batches(_history(dataset.rows.take(past), asked)):
         output = model(batch)
         explanation = model.explain(batch)

@@ -15,7 +15,7 @@ from gainakt.arrays import BoolArray, FloatArray, IntArray
 from gainakt.config import Config
 from gainakt.data.batches import Batch, bounded_ranges, evaluation_batches
 from gainakt.data.interactions import Dataset
-from gainakt.data.pooling import AnyDataset, pooled
+from gainakt.data.pooling import AnyDataset, first_rows, pooled
 from gainakt.data.sequences import Sequences, context_start, window_sequences
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.evaluation.readout import Readout, columns_of, probability_of
@@ -228,33 +228,56 @@ class Predictor:
     def rows(self, dataset: MemoryDataset, answered: BoolArray) -> FloatArray:
         """Return the log-odds (N,) of a right answer for each row, from the known answers before.
 
-        A row without an answer adds nothing to the past of later rows. nan stands where no known
-        answer of the student comes before.
+        A question without an answer adds nothing to the past of later ones. The skills of one
+        question share its answer: it is known where that of any of its rows is, and all but its
+        first row have nan. So have rows before which no answer of the student is known.
 
         Args:
-            dataset: coded with the model's vocabulary.
+            dataset: coded with the model's vocabulary, not pooled.
             answered: (N,), whether the row's answer is known.
         """
+        begin = np.flatnonzero(first_rows(dataset.rows.order, dataset.offsets))
+        width = np.diff(begin, append=len(answered))
+        known = np.logical_or.reduceat(answered, begin)
+        right = np.maximum.reduceat(np.where(answered, dataset.rows.response, 0), begin)
+        rows = dataset.rows.replace(response=right.repeat(width))
+        logits = np.full(len(answered), np.nan)
+        if self.model.pools_skills:
+            steps = replace(pooled(replace(dataset, rows=rows)), origin=None)
+            logits[begin] = self._questions(steps, np.arange(len(begin)), known)
+        else:
+            logits[begin] = self._questions(replace(dataset, rows=rows), begin, known)
+        return logits
+
+    def _questions(self, dataset: MemoryDataset, begin: IntArray, known: BoolArray) -> FloatArray:
+        """The log-odds (n,) of a right answer to questions whose rows begin at `begin`."""
+        width = np.diff(begin, append=len(dataset.rows))
+        answered = known.repeat(width)
         logits = np.full(len(answered), np.nan)
         if answered.any():
             logits[answered] = self.answers(dataset.keep(answered))
-        known = np.flatnonzero(answered)
-        blanks, begins, ends = self._pasts(dataset.offsets, answered)
-        for first in range(0, len(blanks), BLANKS_AT_ONCE):
+        places = np.flatnonzero(answered)
+        asked, begins, ends = self._pasts(dataset.offsets, answered, begin[~known])
+        blank, widths = begin[~known][asked], width[~known][asked]
+        for first in range(0, len(asked), BLANKS_AT_ONCE):
             now = slice(first, first + BLANKS_AT_ONCE)
-            asked = _with_pasts(dataset, known, blanks[now], begins[now], ends[now])
-            logits[blanks[now]] = self.answers(asked)[asked.offsets[1:] - 1]
-        return logits
+            blanks = [np.arange(b, b + w) for b, w in zip(blank[now], widths[now], strict=True)]
+            data = _with_pasts(dataset, places, blanks, begins[now], ends[now])
+            logits[blank[now]] = self.answers(data)[data.offsets[1:] - widths[now]]
+        found: FloatArray = logits[begin]
+        return found
 
-    def _pasts(self, offsets: IntArray, answered: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
-        """The rows without an answer that have a past, and from where to where, of known rows."""
+    def _pasts(
+        self, offsets: IntArray, answered: BoolArray, blanks: IntArray
+    ) -> tuple[IntArray, IntArray, IntArray]:
+        """Which of the rows `blanks` have a past, and from where to where it is, of known rows."""
         before: IntArray = np.cumsum(answered) - answered
         student: IntArray = before[offsets[:-1]].repeat(np.diff(offsets))
-        blanks = np.flatnonzero(~answered & (before > student))
-        ends, student = before[blanks], student[blanks]
+        asked = np.flatnonzero(before[blanks] > student[blanks])
+        ends, student = before[blanks[asked]], student[blanks[asked]]
         counts = (ends - student).tolist()
         starts = [context_start(n, self.reading.seq_len, self.reading.stride) for n in counts]
-        return blanks, student + np.array(starts, dtype=np.int64), ends
+        return asked, student + np.array(starts, dtype=np.int64), ends
 
     def student(self) -> RollingState:
         """Return the state of a student without answers, to be told one answer at a time."""
@@ -263,22 +286,25 @@ class Predictor:
 
 
 def _with_pasts(
-    dataset: MemoryDataset, known: IntArray, blanks: IntArray, begins: IntArray, ends: IntArray
+    dataset: MemoryDataset,
+    known: IntArray,
+    blanks: list[IntArray],
+    begins: IntArray,
+    ends: IntArray,
 ) -> MemoryDataset:
-    """A data set in which each blank row is the last of a student with its past alone."""
-    rows = np.concatenate(
-        [
-            np.append(known[begin:end], blank)
-            for blank, begin, end in zip(blanks, begins, ends, strict=True)
-        ]
-    )
-    offsets = np.concatenate([[0], np.cumsum(ends - begins + 1)])
+    """A data set in which each blank question's rows are the last of a student with its past."""
+    parts = [
+        np.append(known[begin:end], blank)
+        for blank, begin, end in zip(blanks, begins, ends, strict=True)
+    ]
+    rows, offsets = np.concatenate(parts), np.concatenate([[0], np.cumsum([*map(len, parts)])])
     # a question of its own, whatever stands beside it in the table
     order = dataset.rows.order[rows]
-    order[offsets[1:] - 1] = order[offsets[1:] - 2] + 1
+    for blank, end in zip(blanks, offsets[1:].tolist(), strict=True):
+        order[end - len(blank) : end] = order[end - len(blank) - 1] + 1
     return replace(
         dataset,
-        student_ids=[str(blank) for blank in blanks],
+        student_ids=[str(blank[0]) for blank in blanks],
         rows=dataset.rows.take(rows).replace(order=order),
         offsets=offsets,
         folds=np.zeros(len(blanks), np.int8),

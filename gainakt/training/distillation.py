@@ -28,7 +28,10 @@ def teacher_seed(seed: int, number: int) -> int:
 
 
 def teacher_config(config: Config, number: int) -> Config:
-    """Return the configuration that teacher `number` is trained with."""
+    """Return the configuration that teacher `number` is trained with.
+
+    A teacher of an answer-free model reads answers: it knows more, and is not what is served.
+    """
     seed = teacher_seed(config.runtime.seed, number)
     training = {"teachers": 0, "epochs": config.training.teacher_epochs}
     return config.model_copy(
@@ -36,6 +39,7 @@ def teacher_config(config: Config, number: int) -> Config:
             "runtime": config.runtime.model_copy(update={"seed": seed}),
             "seeds": config.seeds.model_copy(update={"primary": seed, "all": (seed,)}),
             "training": config.training.model_copy(update=training),
+            "model": config.model.teacher(),
         }
     )
 
