@@ -86,7 +86,7 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             configuration's group `model`.
         epochs, batch_size, learning_rate, weight_decay, weight_average, patience: the training;
             see the group `training`. Defaults of both are those of the configuration `gainsum`:
-            0 chooses epochs, batch size and patience from how much there is to learn from.
+            "auto" chooses epochs, batch size and patience from how much there is to learn from.
         validation_fraction: share of the students that choose the epoch and are not learnt from.
         skills: skills that may come up in prediction beside those in `fit`.
         student, skill, correct, order, question: names of the columns; by default the column
@@ -117,12 +117,12 @@ class GainSumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dropout: float = 0.2,
         weights: str = "in_context",
         seq_len: int = 200,
-        epochs: int = 0,
-        batch_size: int = 0,
+        epochs: int | str = "auto",
+        batch_size: int | str = "auto",
         learning_rate: float = 0.001,
         weight_decay: float = 0.01,
         weight_average: float = 0.99,
-        patience: int = 0,
+        patience: int | str = "auto",
         validation_fraction: float = 0.2,
         skills: Iterable[Any] | None = None,
         student: str = "student",

@@ -82,6 +82,9 @@ def simulate(
     from gainakt.data.simulate import simulate as simulate_data
 
     dataset = simulate_data(out, students=students, skills=skills, seed=seed, forgetting=forgetting)
+    practised = dataset.manifest["counts"]["skills"]
+    if practised < skills and not quiet and not as_json:
+        print(f"note: {practised:,} of {skills:,} skills were practised; more students reach more")
     return _say_dataset(dataset.path, dataset.manifest, quiet, as_json)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token, convert
+from pydantic.fields import FieldInfo
 
 from gainakt.config import FILLED_BY_RUN, GROUPS, parameters
+from gainakt.config.groups import AUTO
 
 
 def join_switches(words: list[str]) -> list[str]:
@@ -54,7 +56,7 @@ def with_parameters(verb: Callable[..., int]) -> Callable[..., int]:
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[
-                field.annotation | None,  # type: ignore[operator]
+                _typed(field) | None,
                 Parameter(
                     name=spellings(name),
                     group=order[group],
@@ -85,6 +87,11 @@ def with_parameters(verb: Callable[..., int]) -> Callable[..., int]:
     command.__doc__ = verb.__doc__
     command.__name__ = verb.__name__
     return command
+
+
+def _typed(field: FieldInfo) -> Any:
+    """The type of a flag."""
+    return int | Literal["auto"] if AUTO in field.metadata else field.annotation
 
 
 def _shown(default: Any) -> str:

@@ -6,17 +6,31 @@ and of `--help`. Parameter names are unique over all groups, so that a flag need
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 Weight = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 # Nothing that is meant is larger; a number from a damaged file must not ask for all memory.
 MOST = 10**9
 Positive = Annotated[int, Field(ge=1, le=MOST)]
-# 0 leaves the choice to `gainakt.experiment.recipe`.
-OrChosen = Annotated[int, Field(ge=0, le=MOST)]
+
+
+def _auto_or(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    return value if value == "auto" else check(value)
+
+
+# A number, or "auto". Whoever trains meets the number: `gainakt.experiment.recipe` puts it there.
+AUTO = WrapValidator(_auto_or)
+OrAuto = Annotated[int, Field(ge=1, le=MOST), AUTO, PlainSerializer(lambda value: value)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -88,10 +102,10 @@ class Seeds(Group):
 class Training(Group):
     """Optimisation."""
 
-    epochs: OrChosen = 12
-    """Passes over the training students; 0 chooses from how many there are."""
-    batch_size: OrChosen = 64
-    """Sequences in an optimiser step; 0 chooses from how many there are."""
+    epochs: OrAuto = 12
+    """Passes over the training students; auto chooses from how many there are."""
+    batch_size: OrAuto = 64
+    """Sequences in an optimiser step; auto chooses from how many there are."""
     learning_rate: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 1.74e-4
     """Step size of the optimiser."""
     weight_decay: Weight = 1.7571e-5
@@ -102,8 +116,8 @@ class Training(Group):
     """Number format of dense layers when `use_amp` is on."""
     gradient_clip: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 1.0
     """Largest global norm of the gradient."""
-    patience: OrChosen = 20
-    """Epochs without a better validation AUC after which training stops; 0 chooses as above."""
+    patience: OrAuto = 20
+    """Epochs without a better validation AUC after which training stops; auto chooses as above."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """Decay of the optimiser's average of squared gradients."""
     learning_rate_schedule: Literal["constant", "cosine"] = "constant"

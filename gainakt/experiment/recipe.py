@@ -55,13 +55,13 @@ def adapted(config: Config, dataset: Dataset) -> tuple[Config, dict[str, Any]]:
     It depends on the data set alone, not on the fold: the runs of a cross-validation are alike.
 
     Args:
-        config: in which 0 stands for "from the data".
+        config: in which parameters may be "auto".
         dataset: what is to be learnt from.
     """
     lengths = dataset.offsets[1:] - dataset.offsets[:-1]
     pieces = int((-(-lengths // config.model.seq_len)).sum())
     choice = choose(pieces)._asdict()
-    chosen = {n: value for n, value in choice.items() if getattr(config.training, n) == 0}
+    chosen = {n: value for n, value in choice.items() if getattr(config.training, n) == "auto"}
     if not chosen:
         return config, {}
     training = config.training.model_copy(update=chosen)

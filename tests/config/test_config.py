@@ -528,7 +528,7 @@ def test_a_seed_among_those_of_the_file_keeps_them(tmp_path: Path) -> None:
         ({"alignment_weight": float("inf")}, "alignment_weight = inf"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0.*greater than 0"),
         ({"dropout": 1.0}, "dropout = 1.0.*less than or equal to 0.99"),
-        ({"batch_size": -1}, "batch_size = -1"),
+        ({"batch_size": 0}, "batch_size = 0"),
         ({"seq_len": 2}, "seq_len = 2"),
         ({"seed": -1}, "seed = -1"),
         ({"seed": 2**32}, "seed = 4294967296"),

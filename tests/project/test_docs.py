@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from gainakt.cli.main import app
 from gainakt.cli.parameters import join_switches
 from gainakt.config import FILLED_BY_RUN, GROUPS, MODELS, NOT_HASHED, named_configs
+from gainakt.config.groups import AUTO
 from gainakt.objectives.constraint import CONSTRAINTS
 from gainakt.record.checklist import CHECKS
 from gainakt.record.folder import RunFolder
@@ -111,7 +112,8 @@ def _allowed(field: FieldInfo) -> str:
         for side, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
         if isinstance(bound, annotated_types.BaseMetadata) and hasattr(bound, side)
     ]
-    return " ".join(["whole number" if kind is int else "number", ", ".join(bounds)]).strip()
+    number = " ".join(["whole number" if kind is int else "number", ", ".join(bounds)]).strip()
+    return f"{number}, or auto" if AUTO in field.metadata else number
 
 
 def _number(value: float) -> str:
