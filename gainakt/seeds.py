@@ -24,6 +24,7 @@ class Stream(Enum):
     TEACHER = (8, "seed of teacher t, with the spawn key (8, t)")
     PAIRED_BOOTSTRAP = (9, "bootstrap of students behind paired differences")
     CONSISTENCY_SKILLS = (11, "skills of the consistency check, where there are many")
+    PROBES = (12, "answers that are flipped and removed one by one")
     CALIBRATION = (10, "chance errors that the calibration error is corrected for")
 
     def __init__(self, key: int, purpose: str) -> None:

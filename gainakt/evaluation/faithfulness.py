@@ -107,10 +107,10 @@ def delete_answers(
         targets: how many predictions.
         seed: of the draws.
     """
-    pieces = _histories(sequences, targets, seed)
+    pieces = prediction_pieces(sequences, targets, seed)
     if not len(pieces):
         return None
-    weighed = _weights(predictor, pieces)
+    weighed = answer_weights(predictor, pieces)
     if weighed is None:
         return None
     weights, is_sum = weighed
@@ -121,14 +121,14 @@ def delete_answers(
         [rng.permutation(n) for n in past.tolist()],
         [np.arange(n)[::-1] for n in past.tolist()],
     )
-    logit = _last_logits(predictor.read(pieces))
+    logit = last_logits(predictor.read(pieces))
     p = _sigmoid(logit)
     moved: list[FloatArray] = []
     struck: list[FloatArray] = []
     for order in orders:
         deleted = [o[: round(DELETED * len(o))] for o in order]
         left = copied(pieces, _kept(pieces, deleted))
-        without = _last_logits(predictor.read(left))
+        without = last_logits(predictor.read(left))
         terms = np.array([w[d].sum() for w, d in zip(weights, deleted, strict=True)])
         moved.append(np.abs(_sigmoid(without) - p))
         struck.append(np.abs(_sigmoid(logit - terms) - p))
@@ -141,8 +141,14 @@ def delete_answers(
     )
 
 
-def _histories(sequences: Sequences, targets: int, seed: int) -> Sequences:
-    """One piece for each prediction drawn: the answers before it, and the one it predicts."""
+def prediction_pieces(sequences: Sequences, targets: int, seed: int) -> Sequences:
+    """Return a piece for each prediction drawn: the answers before it, and the one it predicts.
+
+    Args:
+        sequences: what to draw from; predictions with fewer than 10 answers before are left out.
+        targets: how many.
+        seed: of the draw.
+    """
     lengths = sequences.lengths
     room = np.maximum(lengths - np.maximum(sequences.score_from, LEAST_PAST - 1) - 1, 0)
     drawn = Stream.DELETIONS.generator(seed).permutation(int(room.sum()))[:targets]
@@ -160,11 +166,18 @@ def _histories(sequences: Sequences, targets: int, seed: int) -> Sequences:
 
 
 @torch.inference_mode()
-def _weights(
+def answer_weights(
     predictor: Predictor,
     pieces: Sequences,
 ) -> tuple[list[FloatArray], bool] | None:
-    """Every answer's weight in its piece's last prediction, and whether a sum is made of them."""
+    """Return each past answer's weight in its piece's last prediction, and whether they sum up.
+
+    That is its contribution, or the gain on the skill asked; None of a model that has neither.
+
+    Args:
+        predictor: what reads the histories.
+        pieces: n of them; the last answer of each is the one predicted.
+    """
     model = predictor.model
     weights: list[FloatArray] = [np.zeros(0)] * len(pieces)
     is_sum = False
@@ -197,8 +210,8 @@ def _kept(pieces: Sequences, deleted: list[IntArray]) -> BoolArray:
     return keep
 
 
-def _last_logits(readout: Readout) -> FloatArray:
-    """The logit of each piece's last answer: that after the step before its last one."""
+def last_logits(readout: Readout) -> FloatArray:
+    """Return the logit (n,) of each piece's last answer: that after the step before it."""
     last = np.flatnonzero(np.diff(readout.sequence, append=-1))
     return readout.logit[last - 1].astype(np.float64)
 

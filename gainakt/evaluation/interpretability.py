@@ -21,6 +21,7 @@ from gainakt.evaluation.calibration import Calibration
 from gainakt.evaluation.consistency import sample_skills, sample_students
 from gainakt.evaluation.direction import flip_answers
 from gainakt.evaluation.faithfulness import decompose, delete_answers
+from gainakt.evaluation.fidelity import compare_contributions, probe_answers
 from gainakt.evaluation.predictor import Predictor, Reading
 from gainakt.evaluation.readout import Readout
 from gainakt.evaluation.significance import WeightedAUC
@@ -52,7 +53,18 @@ MEASURES: dict[str, Measure] = {
     "deletion_over_recent": Measure(5, "the same, over that of the latest answers"),
     "struck_over_random": Measure(5, "strongest 10% of terms struck, over random terms"),
     "struck_over_recent": Measure(5, "the same, over the latest terms"),
+    "fidelity_flip": Measure(5, "contributions and effects of flips, r within predictions"),
+    "fidelity_flip_beyond_recent": Measure(5, "  less the r of recency, paired"),
+    "fidelity_flip_beyond_skill": Measure(5, "  less the r of recency on the skill, paired"),
+    "fidelity_removal": Measure(5, "contributions and effects of removals, r within predictions"),
+    "fidelity_removal_beyond_recent": Measure(5, "  less that of recency, paired"),
+    "fidelity_removal_beyond_skill": Measure(5, "  less that of recency on the skill, paired"),
+    "fidelity_slope": Measure(5, "effect of a removal for each unit of contribution"),
+    "fidelity_sign": Measure(5, "flips whose effect has the sign said, weighted by size"),
+    "flip_elsewhere": Measure(5, "share of flips' effects past the answer's own contribution"),
     "stability": Measure(6, "Spearman of mastery with the other run"),
+    "stability_contributions": Measure(6, "Spearman of contributions, within predictions"),
+    "stability_strongest": Measure(6, "strongest tenth of contributions in common"),
     "calibration_error": Measure(7, "calibration error (ECE, 10 quantile bins), chance taken off"),
     "calibration_error_observed": Measure(7, "the same, as observed"),
     "calibration_error_floor": Measure(7, "what calibrated probabilities would show by chance"),
@@ -75,12 +87,14 @@ class Settings:
     """How much is measured.
 
     samples: resamples of students. flips: answers flipped. deletions: predictions whose past is
-    thinned out. students: whose mastery of all skills is read (a model may need K passes for it).
+    thinned out. probes: predictions whose past answers are flipped and removed one by one.
+    students: whose mastery of all skills is read (a model may need K passes for it).
     """
 
     samples: int = 1000
     flips: int = 10_000
     deletions: int = 2_000
+    probes: int = 300
     students: int = 200
     seed: int = 0
 
@@ -205,6 +219,7 @@ def measure(
             # untrained models of one seed are one model: that says nothing
             if not np.array_equal(mastery, second):
                 columns[name]["stability"] = rank_correlation(mastery, second, answers.bootstrap)
+                columns[name] |= _of_contributions(own, other, material, settings)
     for name, control in controls.items():
         known = None if control.probability is None else control.probability[rows]
         columns[name] = {
@@ -310,4 +325,44 @@ def _of_behaviour(
             strongest, random, recent = deleted.struck
             figures["struck_over_random"] = bootstrap.ratio(strongest, random)
             figures["struck_over_recent"] = bootstrap.ratio(strongest, recent)
-    return figures, len(flips.student)
+    return figures | _of_fidelity(predictor, material, settings), len(flips.student)
+
+
+def _of_fidelity(predictor: Predictor, material: Material, settings: Settings) -> Figures:
+    """Measure 5, answer by answer: contributions beside explanations that know no model."""
+    probes = probe_answers(predictor, material.pieces, settings.probes, settings.seed)
+    if probes is None:
+        return {}
+    bootstrap = StudentBootstrap(probes.owners, settings.samples, settings.seed)
+    figures: Figures = {}
+    for name, effect in (("flip", probes.flipped), ("removal", probes.removed)):
+        of_model = probes.correlations(probes.said, effect)
+        figures[f"fidelity_{name}"] = bootstrap.mean(of_model)
+        for rival, says in (("recent", probes.recent), ("skill", probes.same_skill)):
+            beyond = of_model - probes.correlations(says, effect)
+            figures[f"fidelity_{name}_beyond_{rival}"] = bootstrap.mean(beyond)
+    of_answers = StudentBootstrap(probes.student, settings.samples, settings.seed)
+    size = np.abs(probes.flipped)
+    said = probes.said
+    figures["fidelity_slope"] = of_answers.ratio(said * probes.removed, said * said)
+    figures["fidelity_sign"] = of_answers.ratio(size * (said * probes.flipped > 0), size)
+    if not np.isnan(probes.own).any():
+        elsewhere = np.abs(probes.flipped - probes.own)
+        figures["flip_elsewhere"] = of_answers.ratio(elsewhere, elsewhere + np.abs(probes.own))
+    return figures
+
+
+def _of_contributions(
+    one: Predictor, other: Predictor, material: Material, settings: Settings
+) -> Figures:
+    """Measure 6: whether models of two seeds explain the same predictions alike."""
+    agreement = compare_contributions(
+        one, other, material.pieces, settings.deletions, settings.seed
+    )
+    if agreement is None:
+        return {}
+    bootstrap = StudentBootstrap(agreement.student, settings.samples, settings.seed)
+    return {
+        "stability_contributions": bootstrap.mean(agreement.rank),
+        "stability_strongest": bootstrap.mean(agreement.strongest),
+    }

@@ -406,9 +406,11 @@ def test_the_table_says_what_is_fixed_and_what_is_not_given(
 ) -> None:
     fixed = {"mastery_gap", "decomposition_error", "right_signs"}
     sums = {"decomposition_error", "right_signs", "struck_over_random", "struck_over_recent"}
+    sums |= {"flip_elsewhere"}
+    seeds = {"stability", "stability_contributions", "stability_strongest"}
     for run, marked, missing in (
-        (gainsum_run, fixed, {"stability"}),
-        (finished_run, set(), {"stability", *sums}),
+        (gainsum_run, fixed, seeds),
+        (finished_run, set(), seeds | sums),
     ):
         folder = shutil.copytree(run, tmp_path / run.name)
         done = gainakt("evaluate", folder, "--interpretability", "--flips", "50", "--quiet")

@@ -31,8 +31,9 @@ from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput, 
 FEATURE_WIDTH = 64
 # Skills that start out far apart are learned in half the epochs, and better, than from 0.02.
 EMBEDDING_SPREAD = 1.0
-# What the setting skills_only fixes besides: no prediction falls with a right answer.
-RISING = {"falls_next", "falls_later"}
+# What the setting skills_only fixes besides: no prediction falls with a right answer, and what an
+# answer says beside its skill is in its contribution alone.
+RISING = {"falls_next", "falls_later", "flip_elsewhere", "fidelity_sign"}
 
 
 class Query(NamedTuple):
