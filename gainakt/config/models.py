@@ -30,7 +30,7 @@ class ModelParameters(Group):
     @property
     def reads_questions(self) -> bool:
         """Whether the model tells questions on the same skill apart."""
-        return False
+        return bool(getattr(self, "question_ids", False))
 
     @property
     def pools_skills(self) -> bool:
@@ -55,6 +55,10 @@ class GainAKT2ExpParameters(ModelParameters):
     """Share of units dropped in training."""
     emb_type: Literal["qid"] = "qid"
     """What is embedded: the skill's id."""
+    question_ids: bool = False
+    """Tell questions on the same skill apart, where the data name them."""
+    question_dropout: Dropped = 0.1
+    """Share of answers in training whose question is taken for an unknown one."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -90,11 +94,6 @@ class GainSumParameters(ModelParameters):
         return self.model_copy(update={"weights": "in_context"})
 
     @property
-    def reads_questions(self) -> bool:
-        """Whether the model tells questions on the same skill apart."""
-        return self.question_ids
-
-    @property
     def pools_skills(self) -> bool:
         """Whether a question with several skills is one step to the model."""
         return self.pooled_skills
@@ -120,6 +119,10 @@ class DKTParameters(ModelParameters):
     """Width of the embeddings and of the recurrent state."""
     dropout: Dropped = 0.2
     """Share of units dropped in training."""
+    question_ids: bool = False
+    """Tell questions on the same skill apart, where the data name them."""
+    question_dropout: Dropped = 0.1
+    """Share of answers in training whose question is taken for an unknown one."""
 
 
 class ModelSpec(NamedTuple):

@@ -15,9 +15,11 @@ from gainakt.models.interface import (
     GAIN_RATE,
     KnowledgeTracer,
     ModelOutput,
+    codes,
     student_batch,
     wide,
 )
+from gainakt.models.questions import Questions
 
 
 def accumulate_mastery(first: Tensor, gains: Tensor) -> Tensor:
@@ -102,7 +104,8 @@ class GainAKT2Exp(KnowledgeTracer):
     The logit reads [context_t ; value_t ; skill(q_{t+1})]. Gains are relu(W_g value_t); mastery
     starts at sigmoid(W_m context_1) and sums a tenth of the gains. Neither feeds the prediction.
     At the seed size with 100 skills it has 14,658,761 parameters. Both heads off leave the plain
-    predictor.
+    predictor. With `question_ids`, which the specification does not have, an embedding of the
+    question is added to tokens and to the skill asked, and an easiness to the logit.
     """
 
     reads_packed_rows = True
@@ -114,6 +117,7 @@ class GainAKT2Exp(KnowledgeTracer):
         *,
         use_mastery_head: bool,
         use_gain_head: bool,
+        n_questions: int = 0,
     ) -> None:
         super().__init__()
         self.n_skills = n_skills
@@ -131,29 +135,43 @@ class GainAKT2Exp(KnowledgeTracer):
         )
         self.gain_head = nn.Linear(p.d_model, n_skills) if use_gain_head else None
         self.mastery_head = nn.Linear(p.d_model, n_skills) if use_mastery_head else None
+        self.questions = Questions.of(p, n_questions)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Return logits (N,), mastery (N, K) and gains (N, K) of a batch."""
-        context, value = self.tokens(batch.skill, batch.response, batch.position)
+        question, following = batch.question, batch.next_question
+        if self.questions is not None:
+            question, following = map(self.questions.drop, (question, following))
+        context, value = self.tokens(batch.skill, batch.response, batch.position, question)
         for block in self.blocks:
             context, value = block(batch, context, value)
-        logits = self.logits_of(context, value, batch.next_skill)
+        logits = self.logits_of(context, value, batch.next_skill, following)
         gains, mastery = self.gains(value), None
         first = self.first_mastery(context)
         if first is not None and gains is not None:
             mastery = self._mastery(batch, first, gains)
         return ModelOutput(logits, mastery, gains)
 
-    def tokens(self, skill: Tensor, response: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    def tokens(
+        self, skill: Tensor, response: Tensor, position: Tensor, question: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return where both streams begin, (N, d) each, for answers (N,) at positions (N,)."""
         token = skill + self.n_skills * response
         place = self.embed_position(position)
+        if self.questions is not None and question is not None:
+            place = place + self.questions.embedding(question)
         return self.embed_context(token) + place, self.embed_value(token) + place
 
-    def logits_of(self, context: Tensor, value: Tensor, asked: Tensor) -> Tensor:
-        """Return the logits (N,) of skills (N,) from both streams, (N, d) each."""
-        joint = torch.cat([context, value, self.embed_skill(asked)], dim=-1)
-        return wide(self.predict(joint).squeeze(-1))
+    def logits_of(
+        self, context: Tensor, value: Tensor, asked: Tensor, question: Tensor | None = None
+    ) -> Tensor:
+        """Return the logits (N,) of skills and questions (N,) from both streams, (N, d) each."""
+        wanted = self.embed_skill(asked)
+        if self.questions is None or question is None:
+            return wide(self.predict(torch.cat([context, value, wanted], dim=-1)).squeeze(-1))
+        wanted = wanted + self.questions.embedding(question)
+        logits = self.predict(torch.cat([context, value, wanted], dim=-1)).squeeze(-1)
+        return wide(logits + self.questions.easiness(question))
 
     # sums and losses stay in float32, whatever the dense layers compute in
 
@@ -200,14 +218,16 @@ class GainAKT2ExpState:
         if self.count == 0 and len(rows) > 1:
             self._read(rows)
             return
-        for skill, response in zip(rows.skill.tolist(), rows.response.tolist(), strict=True):
-            self._observe(skill, response)
+        for number in range(len(rows)):
+            self._observe(rows.take(slice(number, number + 1)))
 
     def _read(self, rows: Rows) -> None:
         """Take in the first answers all at once."""
         batch = student_batch(rows, self.context.device)
         self.count = len(rows)
-        context, value = self.model.tokens(batch.skill, batch.response, batch.position)
+        context, value = self.model.tokens(
+            batch.skill, batch.response, batch.position, batch.question
+        )
         for block, (kept_keys, kept_values) in zip(self._blocks(), self.caches, strict=True):
             parts = block.parts(context, value)
             kept_keys.append(parts[1])
@@ -220,11 +240,13 @@ class GainAKT2ExpState:
         gains = self.model.gains(value[1:])
         self.gained = None if gains is None else gains.sum(dim=0, keepdim=True)
 
-    def _observe(self, skill: int, response: int) -> None:
+    def _observe(self, answer: Rows) -> None:
         """Take in one more answer."""
         n = self.count
-        numbers = torch.tensor([[skill], [response], [n]], device=self.context.device)
-        context, value = self.model.tokens(*numbers)
+        skill, response, question = codes(
+            answer, self.context.device, "skill", "response", "question"
+        )
+        context, value = self.model.tokens(skill, response, torch.full_like(skill, n), question)
         for block, (kept_keys, kept_values) in zip(self._blocks(), self.caches, strict=True):
             query, key, worth = block.parts(context, value)
             kept_keys.append(key)
@@ -245,9 +267,9 @@ class GainAKT2ExpState:
 
     def logits(self, asked: Rows) -> Tensor:
         """Return the log-odds (M,) of a right answer if each of `asked` were asked next."""
-        skills = torch.tensor(asked.skill, dtype=torch.int64, device=self.context.device)
+        which = codes(asked, self.context.device, "skill", "question")
         context, value = (x.expand(len(asked), -1) for x in (self.context, self.value))
-        return self.model.logits_of(context, value, skills)
+        return self.model.logits_of(context, value, *which)
 
     def mastery(self) -> Tensor | None:
         """Return the mastery (K,) of every skill, None where a head is off."""
@@ -267,4 +289,5 @@ def build(config: Config, vocabulary: Vocabulary) -> GainAKT2Exp:
         config.model,
         use_mastery_head=config.interpretability.use_mastery_head,
         use_gain_head=config.interpretability.use_gain_head,
+        n_questions=vocabulary.n_questions,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -179,6 +179,12 @@ class RecomputedState:
         each = np.concatenate([np.append(np.arange(n), n + number) for number in range(m)])
         batch = make_batch(whole_histories(rows.take(each), np.full(m, n + 1)), np.arange(m))
         return batch.to(device_of(self.model))
+
+
+def codes(rows: Rows, device: torch.device, *names: str) -> list[Any]:
+    """Return columns of rows as tensors, None where there is none."""
+    found = [rows.present().get(name) for name in names]
+    return [None if x is None else torch.tensor(x, dtype=torch.int64).to(device) for x in found]
 
 
 def student_batch(rows: Rows, device: torch.device) -> Batch:

@@ -121,6 +121,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "d_ff": 1024,
         "dropout": 0.2,
         "emb_type": "qid",
+        "question_ids": False,
+        "question_dropout": 0.1,
     },
     "evaluation": {"window_stride": 20, "bootstrap_samples": 1000},
 }

@@ -1,4 +1,4 @@
-"""GainSum with question ids: what they add, and what an unknown one must not change."""
+"""Models with question ids: what they add, and what an unknown one must not change."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gainakt.config import MODELS
 from gainakt.data.batches import Batch
-from gainakt.data.rows import UNKNOWN
+from gainakt.data.rows import UNKNOWN, asked_next
 from gainakt.models import build_model
 from gainakt.models.gainsum.model import GainSum
-from gainakt.models.gainsum.questions import Questions
+from gainakt.models.interface import KnowledgeTracer
+from gainakt.models.questions import Questions
 from tests.helpers import (
     QUESTIONS,
     SKILLS,
     batch_of,
     random_students,
+    sequences_of,
     small_config,
     vocabulary_of,
 )
@@ -131,8 +134,7 @@ def test_without_answers_in_the_weights_a_right_answer_never_lowers(
 
 
 def test_in_training_a_share_of_questions_is_unknown_and_never_learnt() -> None:
-    config = small_config("gainsum", question_ids=True, question_dropout=0.3)
-    questions = Questions(QUESTIONS, config.model)  # type: ignore[arg-type]
+    questions = Questions(QUESTIONS, 8, dropout=0.3)
     codes = torch.full((20_000,), 3)
     dropped = (questions.train().drop(codes) == UNKNOWN).float().mean()
     assert float(dropped) == pytest.approx(0.3, abs=0.02)
@@ -141,3 +143,62 @@ def test_in_training_a_share_of_questions_is_unknown_and_never_learnt() -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     gradient = questions.embed.weight.grad
     assert gradient is not None and not gradient[UNKNOWN].any() and gradient[3].any()
+
+
+every_reader = pytest.mark.parametrize(
+    "name",
+    [name for name, spec in MODELS.items() if "question_ids" in spec.parameters.model_fields],
+)
+
+
+def reader_of(name: str, n_questions: int = QUESTIONS) -> KnowledgeTracer:
+    """A model of any kind whose questions are far from one another."""
+    config = small_config(name, question_ids=True)
+    model = build_model(config, vocabulary_of(SKILLS, n_questions))
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            if key.startswith("questions."):
+                weight[1:].normal_(generator=torch.Generator().manual_seed(5))
+    return model.eval()
+
+
+@every_reader
+@torch.no_grad()
+def test_any_reader_takes_an_unknown_question_for_its_skill(name: str) -> None:
+    model, batch = reader_of(name), random_batch(6)
+    plain = build_model(small_config(name), vocabulary_of(SKILLS)).eval()
+    assert torch.equal(model(asked(batch, UNKNOWN)).logits, plain(batch).logits)
+    assert not torch.equal(model(batch).logits, plain(batch).logits)
+
+
+@every_reader
+@torch.no_grad()
+def test_no_reader_reads_a_later_question(name: str) -> None:
+    model, batch = reader_of(name), random_batch(7)
+    before = model(batch).logits
+    assert batch.question is not None
+    changed = batch.question.clone()
+    later = (batch.sequence == 0) & (batch.position > 9) & batch.valid
+    changed[later] = changed[later] % QUESTIONS + 1
+    after = model(asked(batch, changed.numpy())).logits
+    kept = (batch.sequence == 0) & (batch.position <= 8)
+    assert torch.equal(after[kept], before[kept])
+    assert not torch.equal(after, before)
+
+
+@every_reader
+@torch.no_grad()
+def test_any_reader_told_answer_by_answer_predicts_as_in_a_batch(name: str) -> None:
+    model = reader_of(name).double()
+    (steps,) = random_students([25], SKILLS, 9)
+    question = np.random.default_rng(3).integers(QUESTIONS + 1, size=25)
+    batch = asked(batch_of(steps), question)
+    logits, rows = model(batch).logits, sequences_of(steps).rows.replace(question=question)
+    for at_once in (1, 7):
+        state = model.begin()
+        state.extend(rows.take(slice(0, at_once)))
+        for step in range(at_once, 24):
+            skill = int(rows.skill[step])
+            found = state.logits(asked_next([skill], int(question[step])))[0]
+            torch.testing.assert_close(found, logits[step - 1], atol=1e-10, rtol=0)
+            state.extend(rows.take(slice(step, step + 1)))

@@ -210,8 +210,14 @@ def test_an_explanation_is_of_the_prediction() -> None:
     [
         ({"student": "x"}, "no student 'x' in the table; near are s0, s1, s2; all 3"),
         ({"student": "s2", "step": 0}, "no prediction for step 0 .* steps 1 to 29 can be"),
-        ({"student": "s2", "step": 30}, "who gave 30 answers; .* also step 30, the next answer"),
-        ({"student": "s1"}, "no prediction for step 0 of student 's1', who gave 1 answer; there"),
+        (
+            {"student": "s2", "step": 30},
+            "whose history has 30 steps; .* also step 30, the next answer",
+        ),
+        (
+            {"student": "s1"},
+            "no prediction for step 0 of student 's1', whose history has 1 step; there",
+        ),
         ({"student": "s2", "skill": "k9"}, "no skill 'k9' in the model"),
     ],
 )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gainakt.data.batches import Batch
 from gainakt.data.rows import NONE, Rows
+from gainakt.models.interface import codes
 
 Likeness = Callable[[Tensor, Tensor], Tensor]
 
@@ -44,14 +45,7 @@ class Asked(NamedTuple):
     @classmethod
     def in_rows(cls, rows: Rows, device: torch.device) -> Asked:
         """Return the questions of rows."""
-
-        def column(name: str) -> Tensor | None:
-            values = getattr(rows, name)
-            return None if values is None else torch.tensor(values, dtype=torch.int64).to(device)
-
-        skill = column("skill")
-        assert skill is not None
-        return cls.of(skill, column("others"), column("question"))
+        return cls.of(*codes(rows, device, "skill", "others", "question"))
 
     @property
     def members(self) -> Tensor:

@@ -23,9 +23,9 @@ from gainakt.models.gainsum.evidence import (
     sum_evidence,
 )
 from gainakt.models.gainsum.history import history_features, n_features
-from gainakt.models.gainsum.questions import Questions
 from gainakt.models.gainsum.state import GainSumState
 from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput, wide
+from gainakt.models.questions import Questions
 
 # Widest hidden layer of the features' network: they are few and coarse.
 FEATURE_WIDTH = 64
@@ -107,7 +107,7 @@ class GainSum(KnowledgeTracer):
                 nn.init.normal_(module.weight, std=EMBEDDING_SPREAD)
         nn.init.zeros_(self.offset.weight)
         # an unknown question is its skill: nothing is added, to the last bit
-        self.questions = Questions(n_questions, p) if p.question_ids and n_questions else None
+        self.questions = Questions.of(p, n_questions)
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Return the logits (N,) of a batch; mastery and contributions are given on request."""
@@ -188,7 +188,7 @@ class GainSum(KnowledgeTracer):
 
     def _known(self, question: Tensor | None) -> Tensor | None:
         """The questions that the model is to tell apart (N,), in training some left out."""
-        return None if self.questions is None or question is None else self.questions.drop(question)
+        return None if self.questions is None else self.questions.drop(question)
 
     def _asked_next(self, batch: Batch) -> Asked:
         return Asked.next_of(batch, self._known(batch.next_question))
