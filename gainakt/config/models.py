@@ -88,10 +88,13 @@ class GainSumParameters(ModelParameters):
     """Share of answers in training whose question is taken for an unknown one."""
     pooled_skills: bool = False
     """Read a question with several skills as one step, not as one for each of them."""
+    teacher_dropout: Dropped = 0.2
+    """Share of units dropped in training the teachers; answers alone need more than they do."""
 
     def teacher(self) -> Self:
         """Return parameters that read answers in context: a teacher need not explain itself."""
-        return self.model_copy(update={"weights": "in_context"})
+        chosen = {"weights": "in_context", "dropout": self.teacher_dropout}
+        return self.model_copy(update=chosen)
 
     @property
     def pools_skills(self) -> bool:

@@ -209,6 +209,8 @@ OTHER: dict[str, Any] = {
     "num_encoder_blocks": 2,
     "d_ff": 256,
     "dropout": 0.0,
+    "question_ids": True,
+    "question_dropout": 0.3,
     "window_stride": 1,
     "bootstrap_samples": 200,
 }

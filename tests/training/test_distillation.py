@@ -41,6 +41,13 @@ def test_teachers_have_seeds_of_their_own_and_no_teachers():
     assert teacher_seed(42, 1) != teacher_seed(43, 1)
 
 
+def test_teachers_of_an_answer_free_model_read_answers():
+    config = load_config("gainsum", {"weights": "skills_only", "dropout": 0.05, "teachers": 1})
+    teacher = teacher_config(config, 1).model
+    assert (teacher.weights, teacher.dropout) == ("in_context", 0.2)
+    assert teacher.pooled_skills and teacher.question_ids
+
+
 def test_a_run_learns_from_teachers_and_repeats_to_the_bit(train_tiny, gainakt, tmp_path):
     assert train_tiny(teachers=2, teacher_epochs=1).code == 0
     (run,) = (tmp_path / "out").iterdir()
