@@ -8,6 +8,7 @@ import importlib
 import json
 from pathlib import Path
 
+import guarantees
 import measuring
 import numpy as np
 import peers
@@ -27,7 +28,7 @@ from gainakt.objectives.schedule import ScheduleState, epoch_weights
 from gainakt.objectives.total import BatchWeights, total_loss
 from tests.helpers import random_students, sequences_of, small_config, vocabulary_of
 
-SCRIPTS = ("peers", "reference", "hotspots", "layouts", "scale", "gpu", "kill_resume")
+SCRIPTS = ("peers", "reference", "hotspots", "layouts", "scale", "gpu", "kill_resume", "guarantees")
 
 
 def instants(*seconds: float) -> list[Instant]:
@@ -202,3 +203,17 @@ def test_operations_and_bytes_of_an_operator_are_counted() -> None:
     found = count(lambda: torch.mm(a, b).relu())
     assert found["aten::mm"] == (2 * 3 * 5 * 7, 4 * (15 + 35 + 21), 1)
     assert found["aten::relu"] == (0, 4 * (21 + 21), 1)
+
+
+@pytest.mark.parametrize("guarantee", guarantees.GUARANTEES, ids=lambda g: g.name)
+def test_a_guarantee_holds_in_some_trials(guarantee: guarantees.Guarantee) -> None:
+    errors = torch.cat(list(guarantees.tried(guarantee, 1000, seed=1)))
+    assert len(errors) == 1000 and float(errors.max()) <= guarantee.allowed
+
+
+def test_a_guarantee_that_does_not_hold_is_found_broken() -> None:
+    """A model that reads answers may fall with a right one."""
+    rising = next(g for g in guarantees.GUARANTEES if g.weights == ("skills_only",))
+    broken = dataclasses.replace(rising, weights=("in_context",))
+    errors = torch.cat(list(guarantees.tried(broken, 3000, seed=1)))
+    assert float((errors > broken.allowed).float().mean()) > 0.01
