@@ -39,6 +39,7 @@ from gainakt.config.models import (
     DKTParameters,
     GainAKT2ExpParameters,
     GainSumParameters,
+    LogisticParameters,
     ModelParameters,
     RateParameters,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "Group",
     "Hardware",
     "Interpretability",
+    "LogisticParameters",
     "ModelParameters",
     "RateParameters",
     "Refinement",

@@ -147,6 +147,20 @@ class BKTParameters(ModelParameters):
     """Rounds of expectation maximisation, at most."""
 
 
+class LogisticParameters(ModelParameters):
+    """Logistic regression on counts of the past and the easiness of skills and questions."""
+
+    seq_len: Annotated[int, Field(ge=3, le=1 << 20)] = 10_000
+    """Longest history that is read; longer ones are cut."""
+    question_ids: bool = True
+    """Tell questions on the same skill apart, where the data name them."""
+
+    @property
+    def pools_skills(self) -> bool:
+        """Whether a question with several skills is one step to the model."""
+        return True
+
+
 class RateParameters(ModelParameters):
     """Shares of right answers, counted."""
 
@@ -159,6 +173,7 @@ MODELS: dict[str, ModelSpec] = {
     "dkt": ModelSpec(DKTParameters, "gainakt.models.dkt"),
     "gainsum": ModelSpec(GainSumParameters, "gainakt.models.gainsum.model"),
     "bkt": ModelSpec(BKTParameters, "gainakt.baselines.bkt"),
+    "logistic": ModelSpec(LogisticParameters, "gainakt.baselines.logistic"),
     "success_rate": ModelSpec(RateParameters, "gainakt.baselines.success_rate"),
     "skill_mean": ModelSpec(RateParameters, "gainakt.baselines.skill_mean"),
 }

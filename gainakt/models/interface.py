@@ -113,7 +113,7 @@ class KnowledgeTracer(nn.Module):
 
         By default the skill asked next is read by its prediction alone, and so can be replaced.
         """
-        logits: Tensor = self(replace(batch, next_skill=skills)).logits
+        logits: Tensor = self(replace(batch, next_skill=skills, next_others=None)).logits
         return logits
 
     def explain(self, batch: Batch, skill: int | None = None) -> Explanation | None:

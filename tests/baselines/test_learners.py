@@ -8,19 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gainakt.baselines.bkt import BKT, predict_bkt
 from gainakt.baselines.controls import make_controls
+from gainakt.baselines.logistic import Logistic
 from gainakt.baselines.skill_mean import SkillMean
 from gainakt.baselines.success_rate import SuccessRate
+from gainakt.data.batches import make_batch
 from gainakt.data.interactions import load_dataset
-from gainakt.data.rows import asked_next
-from gainakt.data.sequences import chunk_sequences
+from gainakt.data.rows import Rows, asked_next
+from gainakt.data.sequences import chunk_sequences, whole_histories
 from gainakt.evaluation.readout import probability_of
 from tests.conftest import Outcome
 from tests.helpers import predictor_of, random_students, sequences_of, vocabulary_of
 
-LEARNERS = ["bkt", "success_rate", "skill_mean"]
+LEARNERS = ["bkt", "logistic", "success_rate", "skill_mean"]
 
 
 def test_the_success_rate_by_hand() -> None:
@@ -106,3 +109,57 @@ def test_a_session_of_a_learner_is_its_batch(tiny_data: Path) -> None:
         state.extend(one_student([skill], [answer], number))
         found = state.logits(asked_next([int(steps[number + 1][0])]))[0]
         assert float(found) == pytest.approx(float(readout.logit[number]), abs=1e-12)
+
+
+def test_logistic_regression_finds_what_made_the_answers() -> None:
+    """Answers drawn from a question's easiness alone: its log-odds count whole, little else."""
+    rng = np.random.default_rng(11)
+    ease = rng.normal(0, 1.5, 30)
+    question = rng.integers(1, 31, size=40_000)
+    right = rng.random(40_000) < 1 / (1 + np.exp(-ease[question - 1]))
+    rows = Rows(
+        np.zeros(40_000, np.int32),
+        right.astype(np.int8),
+        np.tile(np.arange(40, dtype=np.int32), 1000),
+        question.astype(np.int32),
+    )
+    training = whole_histories(rows, np.full(1000, 40))
+    model = Logistic(1, 30)
+    model.fit(training)
+    weight = model.get_buffer("weight")
+    assert float(weight[-1]) == pytest.approx(1.0, abs=0.05)
+    assert float(weight[:-2].abs().max()) < 0.3
+    batch = make_batch(training, np.arange(200))
+    batch_ease = torch.from_numpy(ease)[batch.next_question - 1]
+    found = model(batch).logits
+    assert float((found - batch_ease).abs()[batch.has_next].mean()) < 0.15
+
+
+def test_a_question_s_own_answer_is_left_out_while_learning() -> None:
+    """Questions that come once say nothing, however well they would tell their own answer."""
+    rng = np.random.default_rng(12)
+    n = 6000
+    rows = Rows(
+        np.zeros(n, np.int32),
+        rng.integers(2, size=n).astype(np.int8),
+        np.tile(np.arange(20, dtype=np.int32), n // 20),
+        np.arange(1, n + 1, dtype=np.int32),
+    )
+    training = whole_histories(rows, np.full(n // 20, 20))
+    model = Logistic(1, n)
+    loss = model.fit(training)
+    assert loss == pytest.approx(np.log(2), abs=0.01)
+
+
+def test_the_loss_of_logistic_regression_is_that_of_scikit_learn() -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    students = random_students([30] * 60, 3, seed=4)
+    training = sequences_of(*students)
+    model = Logistic(3)
+    model.fit(training)
+    batch = make_batch(training, np.arange(60))
+    x = model._design(batch)[batch.has_next].numpy()
+    y = batch.next_response[batch.has_next].numpy()
+    theirs = linear.LogisticRegression(max_iter=10_000, tol=1e-10).fit(x, y)
+    logits = model(batch).logits[batch.has_next].numpy()
+    np.testing.assert_allclose(logits, theirs.decision_function(x), atol=2e-3)
