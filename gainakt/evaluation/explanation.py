@@ -26,7 +26,9 @@ class PastAnswer:
 
     step: place in the history, from 0. contribution: what it adds to the log-odds, where the
     prediction is a sum. mastery: of the skill in question after it. gain: what the model calls its
-    learning gain on that skill. question: where the model knows it.
+    learning gain on that skill. question: where the model knows it; easiness: what that adds to the
+    log-odds beyond its skills. seconds: from this answer to the question asked, where times are
+    known.
     """
 
     step: int
@@ -36,6 +38,8 @@ class PastAnswer:
     mastery: float | None
     gain: float | None
     question: str | None = None
+    easiness: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class ExplainedPrediction:
 
     step: place of the answer in the history, from 0. right: the answer, None if there is none yet
     to this skill. prior: None where the model does not take its predictions apart. question: what
-    was asked, where the model knows it.
+    was asked, where the model knows it; easiness: see `PastAnswer`.
     """
 
     student: str
@@ -56,11 +60,15 @@ class ExplainedPrediction:
     prior: float | None
     past: tuple[PastAnswer, ...]
     question: str | None = None
+    easiness: float | None = None
 
     @property
     def asked(self) -> str:
         """What was asked, for people: the skill, and the question where it is known."""
-        return self.skill if self.question is None else f"{self.skill}, question {self.question}"
+        if self.question is None:
+            return self.skill
+        ease = "" if self.easiness is None else f" (easiness {self.easiness:+.2f})"
+        return f"{self.skill}, question {self.question}{ease}"
 
     @property
     def is_sum(self) -> bool:
@@ -159,11 +167,16 @@ def explain_prediction(
         contributions = explanation.contributions[0][0, last, : len(past)].tolist()
     of_skill = None if mastery is None else mastery[:, 0]
     gains = None if output.gains is None else output.gains[:, skill]
+    easiness = _easiness(predictor, Rows.join([dataset.rows.take(past), asked]))
+    times, now = dataset.rows.time, then.time
+    ages = None if times is None or now is None or not len(now) else (now[0] - times[past]) / 1000
     columns = zip(
         past.tolist(),
         contributions,
         _listed(of_skill, len(past)),
         _listed(gains, len(past)),
+        easiness[:-1],
+        [None] * len(past) if ages is None else ages.tolist(),
         strict=True,
     )
     return ExplainedPrediction(
@@ -171,6 +184,7 @@ def explain_prediction(
         step=_place(dataset, student, begin + step),
         skill=_skill_names(dataset, asked, 0),
         question=_question_id(dataset, asked, 0),
+        easiness=easiness[-1],
         right=bool(dataset.rows.response[begin + step]) if answered else None,
         logit=float(logit),
         probability=float(logit.sigmoid()),
@@ -184,8 +198,10 @@ def explain_prediction(
                 contribution=contribution,
                 mastery=level,
                 gain=gain,
+                easiness=ease,
+                seconds=age,
             )
-            for row, contribution, level, gain in columns
+            for row, contribution, level, gain, ease, age in columns
         ),
     )
 
@@ -225,6 +241,24 @@ def _skill_names(dataset: Dataset, rows: Rows, row: int) -> str:
 def _skills_of(rows: Rows, row: int) -> list[int]:
     others = [] if rows.others is None else rows.others[row].tolist()
     return [int(rows.skill[row]), *(code for code in others if code != NONE)]
+
+
+def _easiness(predictor: Predictor, rows: Rows) -> list[float | None]:
+    """The easiness of each row's question, None where the model knows none."""
+    codes = np.zeros(len(rows), np.int64) if rows.question is None else rows.question
+    found = predictor.model.easiness(torch.tensor(codes, dtype=torch.int64).to(predictor.device))
+    if found is None:
+        return [None] * len(rows)
+    pairs = zip(found.tolist(), codes.tolist(), strict=True)
+    return [value if code != UNKNOWN else None for value, code in pairs]
+
+
+def elapsed(seconds: float) -> str:
+    """Spell a span of time for people."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _question_id(dataset: Dataset, rows: Rows, row: int) -> str | None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gainakt.data.vocabulary import known_id
-from gainakt.evaluation.explanation import ExplainedPrediction, PastAnswer, explain_answer
+from gainakt.evaluation.explanation import (
+    ExplainedPrediction,
+    PastAnswer,
+    elapsed,
+    explain_answer,
+)
 from gainakt.experiment.opening import open_run
 from gainakt.record.folder import RunFolder
 
@@ -50,6 +56,15 @@ def explain(
     return explain_answer(run.predictor, dataset, number, step, code)
 
 
+# What else may be known of a past answer: its heading, and how it is spelt.
+HEADS = {"question": "question", "easiness": "easiness", "seconds": "before"}
+SPELT: dict[str, Callable[[Any], str]] = {
+    "question": lambda value: value or "",
+    "easiness": lambda value: "" if value is None else f"{value:+.2f}",
+    "seconds": lambda value: "" if value is None else elapsed(value),
+}
+
+
 def as_dict(explained: ExplainedPrediction) -> dict[str, Any]:
     """Return all values, the past answers in order of time."""
     return asdict(explained)
@@ -60,7 +75,7 @@ def as_csv(explained: ExplainedPrediction) -> str:
 
     The column `contribution` sums to the log-odds.
     """
-    names = ["skill", *(["question"] if any(a.question for a in explained.past) else [])]
+    names = ["skill", *_known(explained)]
     columns = ["step", *names, "answer", *_columns(explained)]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -70,7 +85,8 @@ def as_csv(explained: ExplainedPrediction) -> str:
         writer.writerow([prior.get(name, "") for name in columns])
     for answer in explained.strongest_first:
         values = [getattr(answer, name) for name in _columns(explained)]
-        what = [getattr(answer, name) for name in names]
+        found = (getattr(answer, name) for name in names)
+        what = ["" if value is None else value for value in found]
         writer.writerow([answer.step, *what, int(answer.right), *values])
     return buffer.getvalue()
 
@@ -101,6 +117,11 @@ def _table(explained: ExplainedPrediction) -> list[str]:
     if not columns:
         return []
     width = max(5, *(len(answer.skill) for answer in explained.past))
+    about = {
+        name: [SPELT[name](getattr(a, name)) for a in explained.past] for name in _known(explained)
+    }
+    spans = {name: max(len(HEADS[name]), *map(len, cells)) for name, cells in about.items()}
+    place = {answer.step: number for number, answer in enumerate(explained.past)}
 
     def line(answer: PastAnswer) -> str:
         values = (getattr(answer, name) for name in columns)
@@ -108,10 +129,20 @@ def _table(explained: ExplainedPrediction) -> list[str]:
             f"{v:>+14.4f}" if name == "contribution" else f"{v:>14.4f}"
             for name, v in zip(columns, values, strict=True)
         )
-        return f"{answer.step:>6}  {answer.skill:<{width}}  {_spelt(answer.right):<6}{cells}"
+        known = "".join(
+            f"  {values[place[answer.step]]:>{spans[name]}}" for name, values in about.items()
+        )
+        return f"{answer.step:>6}  {answer.skill:<{width}}{known}  {_spelt(answer.right):<6}{cells}"
 
-    title = f"{'step':>6}  {'skill':<{width}}  {'answer':<6}" + "".join(f"{c:>14}" for c in columns)
+    heads = "".join(f"  {HEADS[name]:>{span}}" for name, span in spans.items())
+    title = f"{'step':>6}  {'skill':<{width}}{heads}  {'answer':<6}"
+    title += "".join(f"{c:>14}" for c in columns)
     return [title, *(line(answer) for answer in explained.strongest_first)]
+
+
+def _known(explained: ExplainedPrediction) -> list[str]:
+    """What is known of past answers beside their skills."""
+    return [n for n in HEADS if any(getattr(a, n) is not None for a in explained.past)]
 
 
 def _columns(explained: ExplainedPrediction) -> list[str]:

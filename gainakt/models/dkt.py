@@ -56,6 +56,10 @@ class DKT(KnowledgeTracer):
             bias = bias + self.questions.easiness(question)
         return wide((states * row).sum(dim=-1) + bias)
 
+    def easiness(self, question: Tensor) -> Tensor | None:
+        """Return what questions (N,) add to the log-odds beyond their skills, (N,)."""
+        return None if self.questions is None else self.questions.easiness(question)
+
     def begin(self) -> DKTState:
         """Return the state of a student without answers: that of the network."""
         return DKTState(self)

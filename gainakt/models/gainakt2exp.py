@@ -183,6 +183,10 @@ class GainAKT2Exp(KnowledgeTracer):
         """Return the mastery (N, K) if answers with context (N, d) are a student's first."""
         return None if self.mastery_head is None else wide(self.mastery_head(context)).sigmoid()
 
+    def easiness(self, question: Tensor) -> Tensor | None:
+        """Return what questions (N,) add to the log-odds beyond their skills, (N,)."""
+        return None if self.questions is None else self.questions.easiness(question)
+
     def begin(self) -> GainAKT2ExpState:
         """Return the state of a student without answers, which computes nothing twice."""
         return GainAKT2ExpState(self)

@@ -125,6 +125,14 @@ class KnowledgeTracer(nn.Module):
         """
         return None
 
+    def easiness(self, question: Int[Tensor, " N"]) -> Float[Tensor, " N"] | None:
+        """Return what questions add to the log-odds beyond their skills, None where nothing does.
+
+        Args:
+            question: codes of N questions.
+        """
+        return None
+
     def begin(self) -> StudentState:
         """Return the state of a student without answers.
 

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from gainakt.errors import GainaktError
-from gainakt.evaluation.explanation import ExplainedPrediction
+from gainakt.evaluation.explanation import ExplainedPrediction, elapsed
 from gainakt.report.drawing import BLUE, GREY, GRID, INK, VERMILLION, Figure, specification
 from gainakt.report.pictures import NotDrawn, draw
 
@@ -63,7 +63,7 @@ def _title(e: ExplainedPrediction) -> alt.Title:
         else "mastery and gains stand beside the prediction and do not explain it"
     )
     return alt.Title(
-        f"Student {e.student}, step {e.step}, skill {e.skill}: "
+        f"Student {e.student}, step {e.step}, skill {e.asked}: "
         f"probability {e.probability:.2f} of a right answer",
         subtitle=subtitle,
         anchor="start",
@@ -84,6 +84,9 @@ def _values(explained: ExplainedPrediction) -> alt.Data:
             "mastery": answer.mastery,
             "gain": answer.gain,
             "says": f"answer {answer.step}, {answer.skill}: {RIGHT if answer.right else WRONG}"
+            + (f", question {answer.question}" if answer.question else "")
+            + _and("easiness", answer.easiness, "+.2f")
+            + ("" if answer.seconds is None else f", {elapsed(answer.seconds)} before")
             + _and("contribution", answer.contribution, "+.3f")
             + _and("mastery after it", answer.mastery, ".3f")
             + _and("gain", answer.gain, ".3f"),

@@ -17,9 +17,12 @@ import pytest
 import torch
 
 from gainakt.data.sequences import chunk_sequences
+from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import DataError, GainaktError
 from gainakt.evaluation.explanation import answers_before, explain_answer, explain_prediction
+from gainakt.experiment.explain import as_csv, as_text
 from gainakt.models import build_model
+from gainakt.models.gainsum.model import GainSum
 from gainakt.report.figures import explanation_figure, save
 from tests.conftest import Outcome
 from tests.helpers import dataset_of, predictor_of, small_config, vocabulary_of
@@ -213,3 +216,28 @@ def test_a_second_skill_of_a_question_is_explained_from_before_the_question() ->
     first = replace(data, rows=data.rows.replace(order=np.array([0, 0, 1, 2])))
     with pytest.raises(DataError, match="step 1 of student '0' is a skill of the first question"):
         explain_answer(predictor, first, 0, 1, None)
+
+
+def test_an_explanation_says_which_questions_how_easy_and_how_long_ago() -> None:
+    data = dataset_of([6], 3)
+    hour = 3_600_000
+    times = np.array([0, 0, 60_000, hour, 5 * hour, 48 * hour])
+    rows = data.rows.replace(question=np.array([1, 2, 0, 1, 2, 3]), time=times)
+    vocabulary = Vocabulary(data.vocabulary.skills, ("q1", "q2", "q3"))
+    data = replace(data, rows=rows, vocabulary=vocabulary)
+    model = build_model(small_config("gainsum", question_ids=True), vocabulary).eval()
+    assert isinstance(model, GainSum) and model.questions is not None
+    with torch.no_grad():
+        model.questions.easy.weight[1:, 0] = torch.tensor([0.5, -1.0, 2.0])
+    explained = explain_answer(predictor_of(model), data, 0, 5, None)
+    assert (explained.question, explained.easiness) == ("q3", 2.0)
+    assert [a.question for a in explained.past] == ["q1", "q2", None, "q1", "q2"]
+    assert [a.easiness for a in explained.past] == [0.5, -1.0, None, 0.5, -1.0]
+    hours = [48, 48, 48 - 1 / 60, 47, 43]
+    assert [a.seconds for a in explained.past] == pytest.approx([3600 * h for h in hours])
+    text, table = as_text(explained), as_csv(explained)
+    assert "question q3 (easiness +2.00)" in text
+    assert re.search(r"question +easiness +before", text) and re.search(r"q2 +-1.00 +2 d", text)
+    assert table.startswith("step,skill,question,easiness,seconds,answer,contribution,mastery\n")
+    without = explain_answer(predictor_of(model), data, 0, None, 1)
+    assert without.question is None and without.past[0].seconds is None

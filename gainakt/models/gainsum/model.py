@@ -298,6 +298,10 @@ class GainSum(KnowledgeTracer):
     def _prefer(self, length: int, *, causal: bool = True) -> Preference:
         return preference(self.same, F.softplus(self.decay), length, causal=causal)
 
+    def easiness(self, question: Tensor) -> Tensor | None:
+        """Return what questions (N,) add to the log-odds beyond their skills, (N,)."""
+        return None if self.questions is None else self.questions.easiness(question)
+
     def begin(self) -> GainSumState:
         """Return the state of a student without answers, which computes nothing twice."""
         return GainSumState(self)
