@@ -39,7 +39,7 @@ class Logistic(FittedTracer):
 
     def __init__(self, n_skills: int, n_questions: int = 0) -> None:
         super().__init__()
-        self.n_skills = n_skills
+        self.n_skills, self.n_questions = n_skills, n_questions
         width = n_features(answers=True) + 2
         # before it has learnt, everything counts a little
         self.register_buffer("weight", torch.full((width,), 0.1, dtype=torch.float64))
@@ -83,7 +83,7 @@ class Logistic(FittedTracer):
         rates = skill_rates(skill, rows.response[place].astype(np.float64), self.n_skills)
         self.get_buffer("ease_of_skill").copy_(torch.from_numpy(np.log(rates / (1 - rates))))
         counts = self.get_buffer("answers_to")
-        if rows.question is not None:
+        if rows.question is not None and self.n_questions:
             for row, weights in zip(counts, (rows.response, None), strict=True):
                 found = np.bincount(rows.question, weights, counts.shape[1])
                 row.copy_(torch.from_numpy(found.astype(np.float64)))
@@ -96,7 +96,7 @@ class Logistic(FittedTracer):
         table = torch.nn.Embedding.from_pretrained(self.get_buffer("ease_of_skill")[:, None])
         ease = asked.mean(table)
         question = torch.zeros_like(ease)
-        if asked.question is not None:
+        if asked.question is not None and self.n_questions:
             right, count = self.get_buffer("answers_to")[:, asked.question].double()
             if own:
                 known = (asked.question != UNKNOWN).double()
@@ -116,4 +116,5 @@ def _sample(training: Sequences) -> Sequences:
 def build(config: Config, vocabulary: Vocabulary) -> Logistic:
     """Build the learner; see `gainakt.models.build_model`."""
     assert isinstance(config.model, LogisticParameters)
-    return Logistic(vocabulary.n_skills, vocabulary.n_questions)
+    n_questions = vocabulary.n_questions if config.model.question_ids else 0
+    return Logistic(vocabulary.n_skills, n_questions)

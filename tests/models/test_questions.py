@@ -159,6 +159,10 @@ def reader_of(name: str, n_questions: int = QUESTIONS) -> KnowledgeTracer:
         for key, weight in model.named_parameters():
             if key.startswith("questions."):
                 weight[1:].normal_(generator=torch.Generator().manual_seed(5))
+        for key, counts in model.named_buffers():
+            if key == "answers_to":  # what a learner without gradients knows of questions
+                counts[0, 1:] = torch.arange(n_questions)
+                counts[1, 1:] = n_questions
     return model.eval()
 
 
