@@ -67,6 +67,8 @@ def test_stopped_it_leaves_no_run_training(signalled, tiny_data, tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # under nohup a hang-up is ignored, as it should be
+        preexec_fn=lambda: signal.signal(signalled, signal.SIG_DFL),
     )
     while process.poll() is None and not list(tmp_path.glob("*/*/state_last.pt")):
         time.sleep(0.05)
