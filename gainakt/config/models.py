@@ -33,6 +33,11 @@ class ModelParameters(Group):
         return bool(getattr(self, "question_ids", False))
 
     @property
+    def reads_times(self) -> bool:
+        """Whether time that passes changes what the model says."""
+        return getattr(self, "forgetting", "off") == "on"
+
+    @property
     def pools_skills(self) -> bool:
         """Whether a question with several skills is one step to the model."""
         return False
@@ -88,6 +93,8 @@ class GainSumParameters(ModelParameters):
     """Share of answers in training whose question is taken for an unknown one."""
     pooled_skills: bool = False
     """Read a question with several skills as one step, not as one for each of them."""
+    forgetting: Literal["off", "on", "auto"] = "off"
+    """Let evidence on a skill fade while it is not practised; auto: where the data have times."""
     teacher_dropout: Dropped = 0.2
     """Share of units dropped in training the teachers; answers alone need more than they do."""
 

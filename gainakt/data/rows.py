@@ -122,13 +122,19 @@ def one_student(
     )
 
 
-def asked_next(skills: Sequence[int], question: int = UNKNOWN, others: Sequence[int] = ()) -> Rows:
+def asked_next(
+    skills: Sequence[int],
+    question: int = UNKNOWN,
+    others: Sequence[int] = (),
+    time: int | Sequence[int] = 0,
+) -> Rows:
     """Return the rows of questions that might be asked next, one on each skill; no answer is given.
 
     Args:
         skills: codes of M skills.
         question: code of the question that asks for them.
         others: codes of the further skills that it asks for besides, of a model that pools them.
+        time: when, in milliseconds since 1970, for all or for each; 0 for the last answer's.
     """
     n = len(skills)
     return Rows(
@@ -136,5 +142,6 @@ def asked_next(skills: Sequence[int], question: int = UNKNOWN, others: Sequence[
         response=np.zeros(n, np.int8),
         order=np.zeros(n, np.int32),
         question=np.full(n, question, np.int32),
+        time=np.broadcast_to(np.asarray(time, np.int64), n),
         others=np.tile(np.asarray(others, np.int32), (n, 1)) if len(others) else None,
     )

@@ -39,8 +39,13 @@ class Learning:
         """Cut the histories of the configured folds.
 
         Raises:
-            DataError: a split is empty, too short, or has answers of one class only.
+            DataError: a split is empty, too short, or has answers of one class only; there are no
+                times for a model that reads them.
         """
+        if config.model.reads_times and dataset.rows.time is None:
+            raise DataError(
+                f"forgetting is on, but {dataset.name} has no times; set --forgetting off, or auto"
+            )
         vocabulary = dataset.vocabulary
         if not config.model.reads_questions:
             vocabulary = vocabulary.with_questions(())

@@ -60,9 +60,16 @@ def adapted(config: Config, dataset: Dataset) -> tuple[Config, dict[str, Any]]:
     """
     lengths = dataset.offsets[1:] - dataset.offsets[:-1]
     pieces = int((-(-lengths // config.model.seq_len)).sum())
-    choice = choose(pieces)._asdict()
-    chosen = {n: value for n, value in choice.items() if getattr(config.training, n) == "auto"}
-    if not chosen:
-        return config, {}
-    training = config.training.model_copy(update=chosen)
-    return config.model_copy(update={"training": training}), chosen
+    has_times = dataset.rows.time is not None
+    choices = {
+        "training": choose(pieces)._asdict(),
+        "model": {"forgetting": "on" if has_times else "off"},
+    }
+    groups: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
+    for group, choice in choices.items():
+        current = getattr(config, group)
+        left = {n: value for n, value in choice.items() if getattr(current, n, None) == "auto"}
+        groups[group] = current.model_copy(update=left)
+        chosen |= left
+    return config.model_copy(update=groups), chosen

@@ -88,7 +88,7 @@ class DKTState:
         which = codes(asked, hidden.device, "skill", "question")
         return self.model.logits_of(hidden.expand(len(asked), -1), *which)
 
-    def mastery(self) -> None:
+    def mastery(self, time: int = 0) -> None:
         """Return None: this model has no mastery."""
 
 

@@ -275,7 +275,7 @@ class GainAKT2ExpState:
         context, value = (x.expand(len(asked), -1) for x in (self.context, self.value))
         return self.model.logits_of(context, value, *which)
 
-    def mastery(self) -> Tensor | None:
+    def mastery(self, time: int = 0) -> Tensor | None:
         """Return the mastery (K,) of every skill, None where a head is off."""
         if self.first is None or self.gained is None:
             return None

@@ -66,8 +66,12 @@ class StudentState(Protocol):
             asked: M questions, see `asked_next`; responses and order are not read.
         """
 
-    def mastery(self) -> Tensor | None:
-        """Return the mastery (K,) of every skill, or None where the model has none."""
+    def mastery(self, time: int = 0) -> Tensor | None:
+        """Return the mastery (K,) of every skill, or None where the model has none.
+
+        Args:
+            time: when, in milliseconds since 1970; 0 for the last answer's.
+        """
 
     def __copy__(self) -> StudentState:
         """Return a state that goes on by itself."""
@@ -90,6 +94,8 @@ class KnowledgeTracer(nn.Module):
     pools_skills: bool = False
     # whether a student's past answers change what it says
     reads_history: bool = True
+    # whether time that passes does
+    reads_times: bool = False
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Return the predictions after every step of `batch`."""
@@ -171,9 +177,9 @@ class RecomputedState:
         logits: Tensor = self.model(batch).logits
         return logits.view(len(asked), -1)[:, -2]
 
-    def mastery(self) -> Tensor | None:
+    def mastery(self, time: int = 0) -> Tensor | None:
         """Return the mastery (K,) after the last answer."""
-        mastery = self.model.mastery(self._past_and(asked_next([0])))
+        mastery = self.model.mastery(self._past_and(asked_next([0], time=time)))
         return None if mastery is None else mastery[-2]
 
     def __copy__(self) -> RecomputedState:

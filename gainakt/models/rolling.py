@@ -50,9 +50,9 @@ class RollingState:
         """Return the log-odds (M,) of a right answer if each of `asked` were asked next."""
         return self._state.logits(asked)
 
-    def mastery(self) -> Tensor | None:
-        """Return the mastery (K,) of every skill, or None where the model has none."""
-        return self._state.mastery()
+    def mastery(self, time: int = 0) -> Tensor | None:
+        """Return the mastery (K,) of every skill at a time, or None where the model has none."""
+        return self._state.mastery(time)
 
     def recent(self) -> Rows | None:
         """Return the rows that later predictions can still depend on, None before the first."""

@@ -20,12 +20,14 @@ class Asked(NamedTuple):
 
     skill: (N,), the first of each. others: (N, S - 1), the further ones, `NONE` where there are
     fewer; None where no question has one. question: (N,) which they are, None where that is not
-    told apart.
+    told apart. since: (N,) milliseconds since the last answer on one of the skills, None where time
+    plays no part.
     """
 
     skill: Tensor
     others: Tensor | None = None
     question: Tensor | None = None
+    since: Tensor | None = None
 
     @classmethod
     def of(cls, skill: Tensor, others: Tensor | None, question: Tensor | None = None) -> Asked:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -168,30 +169,21 @@ def past_of_batch(
         step: (P,), after which step each is asked; by default one after each.
     """
     span = batch.longest
-    # the skills of one question are answers of the same step
-    answered = Asked.at(batch)
-    skill, response = batch.skill, batch.response
-    place: Tensor | slice = slice(None)
-    if answered.others is not None:
-        skill, place, _ = answered.by_skill(n_skills)
-        response = response[place]
-    group = batch.sequence[place] * (n_skills + 1) + skill
-    key, order = (group * span + batch.position[place]).sort()
-    first = _last_true(_changes(group[order]))
+    attempts = _attempts(batch, n_skills)
+    key, group = attempts.key, attempts.key // span
+    first = _last_true(_changes(group))
     occurrence = _index(key) - first
     # a device is not asked for the longest group, nor where every batch is to be computed alike
     asks = batch.visible is None and not key.is_cuda
     longest = int(occurrence.max()) + 1 if asks else span
-    answer = response[order]
+    answer = batch.response[attempts.step]
     signed = (2 * answer - 1).to(dtype)
-    streak_start = _last_true(_changes(group[order]) | _changes(answer))
+    streak_start = _last_true(_changes(group) | _changes(answer))
     recent = torch.stack([_earlier(signed, lag, occurrence) for lag in range(RECENT)], dim=-1)
 
     after = slice(None) if step is None else step
-    wanted = batch.sequence[after] * (n_skills + 1) + asked
-    found = torch.searchsorted(key, wanted * span + batch.position[after], right=True) - 1
-    last = found.clamp(min=0)
-    seen = ((found >= 0) & (key[last] // span == wanted)).to(dtype)
+    last, is_seen = _latest(attempts, batch, asked, n_skills, after)
+    seen = is_seen.to(dtype)
     gap = batch.position[after] - key[last] % span
 
     def of_skill(values: Tensor) -> Tensor:
@@ -202,7 +194,7 @@ def past_of_batch(
         return values.to(dtype)[after]
 
     run, ended, length = _runs(batch)
-    running = (answered.members[after] == asked[:, None]).any(dim=1)
+    running = (Asked.at(batch).members[after] == asked[:, None]).any(dim=1)
     begin = _last_true(batch.position == 0)
     runs = _count(ended, begin)
     log_length = torch.where(ended, length.to(dtype).log(), 0.0)
@@ -225,11 +217,64 @@ def past_of_batch(
     )
 
 
+class Attempts(NamedTuple):
+    """The answers to every skill (P,), sorted by sequence, skill and position.
+
+    key: what they are sorted by. step: at which step of the batch each was given.
+    """
+
+    key: Tensor
+    step: Tensor
+
+
+def _attempts(batch: Batch, n_skills: int) -> Attempts:
+    """The skills of one question are answers of the same step."""
+    answered = Asked.at(batch)
+    if answered.others is None:
+        skill, place = batch.skill, _index(batch.skill)
+    else:
+        skill, place, _ = answered.by_skill(n_skills)
+    group = batch.sequence[place] * (n_skills + 1) + skill
+    key, order = (group * batch.longest + batch.position[place]).sort()
+    return Attempts(key, place[order])
+
+
+def _latest(
+    attempts: Attempts, batch: Batch, asked: Tensor, n_skills: int, after: Tensor | slice
+) -> tuple[Tensor, Tensor]:
+    """The place (P,) of the last attempt at each skill asked; whether there is one."""
+    span = batch.longest
+    wanted = batch.sequence[after] * (n_skills + 1) + asked
+    found = torch.searchsorted(attempts.key, wanted * span + batch.position[after], right=True) - 1
+    last = found.clamp(min=0)
+    return last, (found >= 0) & (attempts.key[last] // span == wanted)
+
+
+def time_since(batch: Batch, asked: Asked, n_skills: int) -> Tensor:
+    """Return how long ago (N,) a skill of what is asked after each step was last answered.
+
+    In milliseconds; 0 where none was, or where one of the two times is not known.
+
+    Args:
+        batch: N steps, with times.
+        asked: the questions after them.
+        n_skills: K.
+    """
+    assert batch.time is not None and batch.next_time is not None
+    skill, step, _ = asked.by_skill(n_skills)
+    attempts = _attempts(batch, n_skills)
+    last, seen = _latest(attempts, batch, skill, n_skills, step)
+    then = torch.where(seen, batch.time[attempts.step[last]], 0)
+    latest = torch.zeros_like(batch.time).scatter_reduce(0, step, then, "amax")
+    known = (latest > 0) & (batch.next_time > 0)
+    return torch.where(known, batch.next_time - latest, 0).clamp(min=0)
+
+
 class HistoryState:
     """One student's past, kept up to date answer by answer in constant time and memory.
 
     What the answers to a skill left is a row of `skills`: its last step, attempts, right answers,
-    streak, averages, recent answers.
+    streak, averages, recent answers; and its last time in `times`.
     """
 
     def __init__(self, n_skills: int) -> None:
@@ -242,17 +287,19 @@ class HistoryState:
         self.short_runs = 0
         self.overall = np.zeros(len(OVERALL_RATES))
         self.skills = np.zeros((n_skills, _RECENT.stop))
+        self.times = np.zeros(n_skills, np.int64)
+        self.now = 0
 
     def copy(self) -> HistoryState:
         """Return a past that goes on by itself."""
         copied = HistoryState(0)
         copied.__dict__ |= self.__dict__
         # what else there is is renewed, never changed in place
-        copied.skills = self.skills.copy()
+        copied.skills, copied.times = self.skills.copy(), self.times.copy()
         return copied
 
-    def observe(self, skills: Sequence[int], response: int) -> None:
-        """Take in the answer (0 or 1) to a question on `skills`."""
+    def observe(self, skills: Sequence[int], response: int, time: int = 0) -> None:
+        """Take in the answer (0 or 1) to a question on `skills`, given at `time` (ms)."""
         signed = 2.0 * response - 1.0
         asked = sorted(skills)
         goes_on = self.current == asked
@@ -271,6 +318,18 @@ class HistoryState:
             own[_SINGLE] = self.steps, attempts + 1, right + response, streak
             own[_AVERAGES] = _renewed(own[_AVERAGES], signed, SKILL_RATES)
             own[_RECENT] = signed, *own[_RECENT][:-1]
+        self.now = time
+        self.times[asked] = time
+
+    def since(self, skills: Sequence[int], time: int = 0) -> int:
+        """Return the milliseconds from the last answer on one of `skills`; see `time_since`.
+
+        Args:
+            skills: codes.
+            time: until when; 0 for the last answer's.
+        """
+        last, now = int(self.times[list(skills)].max()), time or self.now
+        return max(now - last, 0) if last > 0 and now > 0 else 0
 
     def past(
         self,

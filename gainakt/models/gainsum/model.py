@@ -22,7 +22,8 @@ from gainakt.models.gainsum.evidence import (
     preference,
     sum_evidence,
 )
-from gainakt.models.gainsum.history import history_features, n_features
+from gainakt.models.gainsum.history import history_features, n_features, time_since
+from gainakt.models.gainsum.retention import Retention
 from gainakt.models.gainsum.state import GainSumState
 from gainakt.models.interface import Explanation, KnowledgeTracer, ModelOutput, wide
 from gainakt.models.questions import Questions
@@ -66,6 +67,9 @@ class GainSum(KnowledgeTracer):
     of its skills', and same_h counts for the share of skills in common, |K_i and K_q| / |K_i or
     K_q|.
 
+    With `forgetting`, scale is what time leaves of it besides, see
+    `gainakt.models.gainsum.retention.Retention`.
+
     `weights` = "in_context": states see past answers through the history features, keys and sizes
     also through the interaction's own answer. "skills_only": all but the sign and the choice
     between the two sizes depends on skills and positions alone, so the logit is non-decreasing in
@@ -108,6 +112,8 @@ class GainSum(KnowledgeTracer):
         nn.init.zeros_(self.offset.weight)
         # an unknown question is its skill: nothing is added, to the last bit
         self.questions = Questions.of(p, n_questions)
+        self.reads_times = p.reads_times
+        self.retention = Retention(n_skills) if self.reads_times else None
 
     def forward(self, batch: Batch) -> ModelOutput:
         """Return the logits (N,) of a batch; mastery and contributions are given on request."""
@@ -146,6 +152,7 @@ class GainSum(KnowledgeTracer):
         """Return the logits (N,) if `skills` (N,) were asked next, each after the same past."""
         evidence = self._evidence_of(batch)
         asked = Asked(skills, question=self._known(batch.next_question))
+        asked = self._timed(batch, asked)
         states = self.block.instead(batch, evidence.tokens, self._tokens(batch, asked))
         return self._logits(batch, evidence, states, asked)
 
@@ -191,7 +198,13 @@ class GainSum(KnowledgeTracer):
         return None if self.questions is None else self.questions.drop(question)
 
     def _asked_next(self, batch: Batch) -> Asked:
-        return Asked.next_of(batch, self._known(batch.next_question))
+        return self._timed(batch, Asked.next_of(batch, self._known(batch.next_question)))
+
+    def _timed(self, batch: Batch, asked: Asked) -> Asked:
+        """What is asked after each step, with the time since its skills were last answered."""
+        if self.retention is None or batch.time is None:
+            return asked
+        return asked._replace(since=time_since(batch, asked, self.n_skills))
 
     def _tokens(self, batch: Batch, asked: Asked) -> Tensor:
         features = history_features(
@@ -216,7 +229,7 @@ class GainSum(KnowledgeTracer):
     ) -> Iterator[tuple[Tensor, Asked]]:
         """Yield the states (N, d) and what is asked if it were each of `skills` instead."""
         for skill in skills:
-            asked = Asked(torch.full_like(batch.next_skill, skill))
+            asked = self._timed(batch, Asked(torch.full_like(batch.next_skill, skill)))
             yield self.block.instead(batch, evidence.tokens, self._tokens(batch, asked)), asked
 
     def _evidence_of(self, batch: Batch) -> Evidence:
@@ -263,7 +276,10 @@ class GainSum(KnowledgeTracer):
         if self.questions is not None and asked.question is not None:
             prior = prior + self.questions.easiness(asked.question)
         query = wide(self.query(states)).unflatten(-1, (self.n_heads, -1))
-        return Query(query, F.softplus(scale), prior)
+        scale = F.softplus(scale)
+        if self.retention is not None and asked.since is not None:
+            scale = scale * self.retention(asked, asked.since)[:, None]
+        return Query(query, scale, prior)
 
     def _logits(self, batch: Batch, evidence: Evidence, states: Tensor, asked: Asked) -> Tensor:
         question = self._question(states, asked)

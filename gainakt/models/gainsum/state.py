@@ -24,6 +24,7 @@ class ReadsOneStudent(Protocol):
     n_heads: int
     reads_answers: bool
     embed_skill: nn.Embedding
+    reads_times: bool
     decay: nn.Parameter
     query: nn.Linear
     block: QuestionBlock
@@ -103,8 +104,9 @@ class GainSumState:
         self.question_values.append(values[:-1])
         answered = Asked.at(batch)
         self._remember(answered, evidence.keys, evidence.gains)
-        for skills, response in zip(skills_of(answered), rows.response.tolist(), strict=True):
-            self.history.observe(skills, response)
+        known = zip(skills_of(answered), rows.response.tolist(), times_of(rows), strict=True)
+        for skills, response, time in known:
+            self.history.observe(skills, response, time)
 
     def _observe(self, answer: Rows) -> None:
         """Take in one more answer."""
@@ -125,7 +127,7 @@ class GainSumState:
         right = int(answer.response[0])
         response = torch.full_like(answered.skill, right)
         self._remember(answered, *model.weigh_answers(interaction, answered, response))
-        self.history.observe(known[0], right)
+        self.history.observe(known[0], right, *times_of(answer))
         self.count += 1
         self._asked = None
 
@@ -141,15 +143,20 @@ class GainSumState:
 
     def logits(self, asked: Rows) -> Tensor:
         """Return the log-odds (M,) of a right answer if each of `asked` were asked next."""
-        self._asked = prepared = self._ask(Asked.in_rows(asked, self.keys.rows.device))
+        wanted = Asked.in_rows(asked, self.keys.rows.device)
+        if self.model.reads_times:
+            pairs = zip(skills_of(wanted), times_of(asked), strict=True)
+            since = [self.history.since(skills, time) for skills, time in pairs]
+            wanted = wanted._replace(since=torch.tensor(since, device=wanted.skill.device))
+        self._asked = prepared = self._ask(wanted)
         skills = self.skills.rows
         answered = Asked.of(skills[:, 0], skills[:, 1:])
         past = (self.keys.rows, self.gains.rows, answered)
         return self.model.logits_after(prepared.states, prepared.asked, *past)
 
-    def mastery(self) -> Tensor:
+    def mastery(self, time: int = 0) -> Tensor:
         """Return the mastery (K,) of every skill: the probability if it were asked next."""
-        return self.logits(asked_next(range(self.model.n_skills))).sigmoid()
+        return self.logits(asked_next(range(self.model.n_skills), time=time)).sigmoid()
 
     def _ask(self, asked: Asked) -> Prepared:
         model, place = self.model, self.count - 1
@@ -170,6 +177,11 @@ class GainSumState:
         k, v = (x.transpose(0, 1) for x in before)
         states = model.block.after(k, v, tokens, query, keys, values)
         return Prepared(_known(asked), asked, states, keys, values)
+
+
+def times_of(rows: Rows) -> list[int]:
+    """Return the times of rows, 0 where they are not known."""
+    return [0] * len(rows) if rows.time is None else rows.time.tolist()
 
 
 def skills_of(asked: Asked) -> list[list[int]]:
