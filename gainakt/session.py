@@ -16,6 +16,7 @@ from gainakt.data.rows import UNKNOWN, Rows, asked_next
 from gainakt.data.tables import plain_id
 from gainakt.data.vocabulary import Vocabulary, known_id
 from gainakt.errors import DataError, GainaktError
+from gainakt.evaluation.certainty import Mastery, mastery_of, review_time
 from gainakt.evaluation.predictor import Predictor
 
 
@@ -115,7 +116,7 @@ class Session:
                 self.state.extend(Rows.join(taken))
                 self.answers += len(taken)
 
-    def predict(self, skill: object, question: object = None) -> float:
+    def predict(self, skill: object, question: object = None, time: int | None = None) -> float:
         """Return the probability of a right answer if `skill` were asked next.
 
         Before the first answer it is what students' first answers were like in training.
@@ -125,17 +126,25 @@ class Session:
                 a question as one step, it is the mean of what its skills say.
             question: id of the question that asks for it. One that the model does not know is
                 predicted as questions on its skill are.
+            time: when, in milliseconds since 1970; by default when the last answer was given. Of
+                meaning to models that read times.
 
         Raises:
             DataError: the skill is unknown to the model.
         """
         codes, which = self._codes(skill), self._question(question)
         if self.pools_skills:
-            return float(self._probabilities(codes[:1], which, codes[1:]).mean())
-        return float(self._probabilities(codes, which).mean())
+            return float(self._probabilities(codes[:1], which, codes[1:], time).mean())
+        return float(self._probabilities(codes, which, time=time).mean())
 
-    def predict_many(self, skills: Sequence[object] | None = None) -> dict[str, float]:
+    def predict_many(
+        self, skills: Sequence[object] | None = None, time: int | None = None
+    ) -> dict[str, float]:
         """Return skill -> probability of a right answer if it were asked next; all by default.
+
+        Args:
+            skills: ids.
+            time: see `predict`.
 
         Raises:
             DataError: a skill is unknown to the model.
@@ -145,25 +154,27 @@ class Session:
             raise DataError(f"predict_many takes a list of skills, not one: [{skills!r}]")
         codes = range(len(known)) if skills is None else map(self._code, skills)
         asked = list(codes)
-        found = self._probabilities(asked).tolist() if asked else []
+        found = self._probabilities(asked, time=time).tolist() if asked else []
         return {known[code]: p for code, p in zip(asked, found, strict=True)}
 
-    def mastery(self) -> dict[str, float]:
+    def mastery(self, time: int | None = None) -> dict[str, float]:
         """Return skill -> mastery now, for every skill.
+
+        Args:
+            time: see `predict`.
 
         Raises:
             DataError: there is no answer yet.
             GainaktError: the model has no mastery.
         """
-        return dict(zip(self.vocabulary.skills, self.mastery_vector().tolist(), strict=True))
+        return dict(zip(self.vocabulary.skills, self.mastery_vector(time).tolist(), strict=True))
 
     @torch.inference_mode()
-    def mastery_vector(self) -> Tensor:
+    def mastery_vector(self, time: int | None = None) -> Tensor:
         """Return the mastery (K,) now, in the order of `Tracer.skills`; see `mastery`."""
         with self._turn:
-            if not self.answers:
-                raise DataError("there is no answer yet; mastery is told from answers")
-            mastery = self.state.mastery()
+            self._need_answers()
+            mastery = self.state.mastery(time or 0)
         if mastery is None:
             raise GainaktError(
                 f"the model {self.model_name} has no mastery; predict gives "
@@ -171,13 +182,54 @@ class Session:
             )
         return mastery
 
+    def mastery_of(self, skill: object, *, time: int | None = None, level: float = 0.9) -> Mastery:
+        """Return the mastery of one skill with its interval, and the answers that it rests on.
+
+        Args:
+            skill: id.
+            time: see `predict`.
+            level: share of students like this one whose mastery lies in the interval.
+
+        Raises:
+            DataError: there is no answer yet, or the skill is unknown to the model.
+            GainaktError: the model's mastery is not what it predicts.
+        """
+        asked = asked_next([self._code(skill)], time=time or 0)
+        with self._turn:
+            self._need_answers()
+            return mastery_of(self.state, asked, level)
+
+    def review_time(self, skill: object, wanted: float = 0.7) -> int | None:
+        """Return when the prediction for a skill falls to `wanted` if it is not practised.
+
+        In milliseconds since 1970: the last answer's time where it is as low already, None where it
+        will not fall so far in ten years.
+
+        Raises:
+            DataError: there is no answer yet, or the skill is unknown to the model.
+            GainaktError: the model reads no times, or the last answer has none.
+        """
+        asked = asked_next([self._code(skill)])
+        with self._turn:
+            self._need_answers()
+            return review_time(self.state, asked, wanted)
+
+    def _need_answers(self) -> None:
+        if not self.answers:
+            raise DataError("there is no answer yet; mastery is told from answers")
+
     @torch.inference_mode()
     def _probabilities(
-        self, codes: list[int], question: int = UNKNOWN, others: Sequence[int] = ()
+        self,
+        codes: list[int],
+        question: int = UNKNOWN,
+        others: Sequence[int] = (),
+        time: int | None = None,
     ) -> Tensor:
         with self._turn:
             if self.answers:
-                return self.state.logits(asked_next(codes, question, others)).double().sigmoid()
+                asked = asked_next(codes, question, others, time or 0)
+                return self.state.logits(asked).double().sigmoid()
         if self.first_answers is None:
             raise DataError(
                 "there is no answer yet, and this model does not say what to expect of a student's "

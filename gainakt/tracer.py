@@ -39,6 +39,7 @@ class Columns(TypedDict, total=False):
     correct: str
     order: str
     question: str
+    time: str
 
 
 def load(run: object, *, exact: bool = False, device: str = "auto") -> Tracer:
@@ -145,23 +146,43 @@ class Tracer:
         return long.with_column(name, probability_of(self.predictor.answers(long.dataset)))
 
     @torch.inference_mode()
-    def mastery(self, table: Any, *, unknown: Unknown = "raise", **columns: Unpack[Columns]) -> Any:
+    def mastery(
+        self,
+        table: Any,
+        *,
+        unknown: Unknown = "raise",
+        certainty: bool = False,
+        **columns: Unpack[Columns],
+    ) -> Any:
         """Return a row for each student and skill: `mastery` after the student's last answer.
 
         Skills are all that the model knows, spelt as it spells them; practised or not.
+
+        Args:
+            table: see `Tracer`.
+            unknown: see `Tracer`.
+            certainty: add `low` and `high`, a 90% interval, and `answers`, those on the skill that
+                it rests on (see `Session.mastery_of`). Some milliseconds for each row.
+            columns: names of columns that are not the default ones.
 
         Raises:
             DataError: see `predict`.
             GainaktError: the model has no mastery.
         """
         long = self._read(table, unknown, columns)
-        data, values = self.predictor.steps_of(long.dataset), []
+        data = self.predictor.steps_of(long.dataset)
+        found: dict[str, list[Any]] = {}
         for begin, end in zip(data.offsets[:-1], data.offsets[1:], strict=True):
             session = self.session()
             session.state.extend(data.rows.take(slice(begin, end)))
             session.answers = int(end - begin)
-            values.append(session.mastery_vector().cpu().numpy())
-        return long.per_student("mastery", np.stack(values).astype(np.float64), self.skills)
+            said = {"mastery": session.mastery_vector().tolist()}
+            if certainty:
+                each = [session.mastery_of(skill) for skill in self.skills]
+                said |= {n: [getattr(m, n) for m in each] for n in ("low", "high", "answers")}
+            for name, values in said.items():
+                found.setdefault(name, []).extend(values)
+        return long.per_student(found, self.skills)
 
     def explain(
         self,

@@ -75,13 +75,29 @@ def simulate(
     forgetting: Annotated[
         float, Parameter(help="Chance to forget a mastered skill at each step.")
     ] = 0.0,
+    questions: Annotated[int, Parameter(help="Questions of each skill; 0 for none.")] = 0,
+    days: Annotated[
+        float, Parameter(help="Mean days between days of practice; 0 for answers without times.")
+    ] = 0.0,
+    half_life: Annotated[
+        float, Parameter(help="Days without practice in which half of a mastery is lost; 0: none.")
+    ] = 0.0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
     """Simulate students of known mastery: `gainakt simulate --out data/sim --students 5000`."""
     from gainakt.data.simulate import simulate as simulate_data
 
-    dataset = simulate_data(out, students=students, skills=skills, seed=seed, forgetting=forgetting)
+    dataset = simulate_data(
+        out,
+        students=students,
+        skills=skills,
+        seed=seed,
+        forgetting=forgetting,
+        questions=questions,
+        days=days,
+        half_life=half_life,
+    )
     practised = dataset.manifest["counts"]["skills"]
     if practised < skills and not quiet and not as_json:
         print(f"note: {practised:,} of {skills:,} skills were practised; more students reach more")

@@ -5,6 +5,9 @@ an ability that shifts all of them. Mastery m is in [0, 1]. An answer is right w
 ``guess + (1 - guess - slip) m``; practice then moves m by ``rate (1 - m)`` (the continuous form of
 Corbett and Anderson's knowledge tracing, 1995). Students practise one skill until they have some
 answers right in a row or run out of attempts, then go on to the next skill of their own curriculum.
+
+On request skills have questions, each so much harder or easier in log-odds, and answers have times:
+students come back after some days, and a share of mastery is forgotten by then.
 """
 
 from __future__ import annotations
@@ -17,7 +20,16 @@ import numpy as np
 import pyarrow as pa
 
 from gainakt.data.interactions import Dataset
-from gainakt.data.rows import CORRECT, FOLD, ORDER, SKILL, STUDENT, TRUE_MASTERY
+from gainakt.data.rows import (
+    CORRECT,
+    FOLD,
+    ORDER,
+    QUESTION,
+    SKILL,
+    STUDENT,
+    TIMESTAMP,
+    TRUE_MASTERY,
+)
 from gainakt.data.splits import MIN_INTERACTIONS, SPLIT_METHOD, assign_folds
 from gainakt.data.writing import write_dataset
 from gainakt.errors import DataError
@@ -28,6 +40,11 @@ CHUNK = 4096
 _SKILL_SPREAD = 3.0  # how far, in places, a student's curriculum departs from the common one
 _ABILITY_ON_START = 0.2
 _ABILITY_ON_RATE = 0.35
+_DIFFICULTY_SPREAD = 0.8
+# Times, in milliseconds: when students begin, and how long they think at most and on average.
+_BEGIN, _TERM = 1_704_067_200_000, 90 * 86_400_000
+_DAY, _LEAST, _THINKING = 86_400_000, 5_000, 45_000
+_ANSWERS_A_DAY = 15
 
 
 @dataclass(frozen=True)
@@ -37,7 +54,10 @@ class Simulation:
     ``students`` and ``skills`` are counts, ``seed`` the source of all randomness, ``mean_length``
     the mean interactions of a student (none has fewer than 3 or more than 8 times the mean). A
     skill is left after ``right_in_a_row`` right answers or ``max_attempts`` attempts.
-    ``forgetting`` is the share of mastery lost at each step spent on other skills.
+    ``forgetting`` is the share of mastery lost at each step spent on other skills. ``questions`` is
+    how many each skill has, 0 for none. ``days`` is the mean time between two days of practice, 0
+    for answers without times; in ``half_life`` days without practice half of a mastery is lost, 0
+    for none.
     """
 
     students: int = 2000
@@ -47,6 +67,9 @@ class Simulation:
     right_in_a_row: int = 3
     max_attempts: int = 12
     forgetting: float = 0.0
+    questions: int = 0
+    days: float = 0.0
+    half_life: float = 0.0
 
     def check(self) -> None:
         """Raise DataError for a value with which there is nothing to simulate."""
@@ -58,6 +81,9 @@ class Simulation:
             "right_in_a_row": 1,
             "max_attempts": 1,
             "forgetting": 0.0,
+            "questions": 0,
+            "days": 0.0,
+            "half_life": 0.0,
         }
         for field in fields(self):
             value = getattr(self, field.name)
@@ -67,30 +93,40 @@ class Simulation:
                 )
         if self.forgetting >= 1.0:
             raise DataError(f"simulate: forgetting must be under 1, not {self.forgetting}")
+        if self.half_life and not self.days:
+            raise DataError(
+                "simulate: half_life needs times: set days, the mean time between days of practice"
+            )
 
 
 @dataclass(frozen=True)
 class SkillParameters:
-    """The known truth of each skill, four (K,) arrays of probabilities."""
+    """The known truth: (K,) arrays of probabilities, and how hard each question is (K, Q)."""
 
     initial: np.ndarray
     learning: np.ndarray
     guess: np.ndarray
     slip: np.ndarray
+    difficulty: np.ndarray
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, skills: int) -> SkillParameters:
+    def draw(cls, rng: np.random.Generator, skills: int, questions: int = 0) -> SkillParameters:
         return cls(
             initial=rng.uniform(0.05, 0.80, skills),
             learning=rng.uniform(0.04, 0.22, skills),
             guess=rng.uniform(0.05, 0.25, skills),
             slip=rng.uniform(0.03, 0.12, skills),
+            difficulty=rng.normal(0.0, _DIFFICULTY_SPREAD, (skills, questions)),
         )
 
     def record(self, names: list[str]) -> dict[str, dict[str, float]]:
         """The parameters of each skill by name, for the manifest."""
         return {
-            name: {key: float(values[code].round(6)) for key, values in vars(self).items()}
+            name: {
+                key: values[code].round(6).tolist()
+                for key, values in vars(self).items()
+                if values[code].size
+            }
             for code, name in enumerate(names)
         }
 
@@ -105,6 +141,9 @@ def simulate(
     right_in_a_row: int = 3,
     max_attempts: int = 12,
     forgetting: float = 0.0,
+    questions: int = 0,
+    days: float = 0.0,
+    half_life: float = 0.0,
     true_mastery: bool = True,
     name: str = "simulated",
 ) -> Dataset:
@@ -116,11 +155,20 @@ def simulate(
     DataError for impossible values and for a target that exists or cannot be written.
     """
     simulation = Simulation(
-        students, skills, seed, mean_length, right_in_a_row, max_attempts, forgetting
+        students,
+        skills,
+        seed,
+        mean_length,
+        right_in_a_row,
+        max_attempts,
+        forgetting,
+        questions,
+        days,
+        half_life,
     )
     simulation.check()
     truth_seed, *chunk_seeds = np.random.SeedSequence(seed).spawn(1 + -(-students // CHUNK))
-    truth = SkillParameters.draw(np.random.default_rng(truth_seed), skills)
+    truth = SkillParameters.draw(np.random.default_rng(truth_seed), skills, questions)
     names = [f"k{code + 1:0{max(2, len(str(skills)))}d}" for code in range(skills)]
     return write_dataset(
         Path(out),
@@ -147,6 +195,11 @@ def _chunks(
 ) -> Iterator[pa.Table]:
     folds = assign_folds(simulation.students)
     skill_ids = pa.array(names)
+    width = len(str(simulation.questions))
+    question_ids = pa.array(
+        [f"{name}q{n + 1:0{width}d}" for name in names for n in range(simulation.questions)],
+        pa.string(),
+    )
     width = max(5, len(str(simulation.students)))
     for index, seed in enumerate(seeds):
         first = index * CHUNK
@@ -162,6 +215,10 @@ def _chunks(
             CORRECT: practice.by_student(practice.responses),
             FOLD: np.repeat(folds[first : first + count], lengths),
         }
+        if simulation.questions:
+            columns[QUESTION] = question_ids.take(pa.array(practice.by_student(practice.questions)))
+        if simulation.days:
+            columns[TIMESTAMP] = practice.by_student(practice.times)
         if true_mastery:
             columns[TRUE_MASTERY] = practice.by_student(practice.mastery)
         yield pa.table(columns)
@@ -175,6 +232,8 @@ class _Practice:
     skills: np.ndarray
     responses: np.ndarray
     mastery: np.ndarray
+    questions: np.ndarray
+    times: np.ndarray
 
     def by_student(self, values: np.ndarray) -> np.ndarray:
         """The used steps of all students, one student after the other."""
@@ -204,6 +263,11 @@ def _practise(
     shape = (int(lengths.max()), count)
     skills, responses = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
     true_mastery = np.zeros(shape, np.float32)
+    questions = np.zeros(shape, np.int32)
+    times = (
+        _draw_times(simulation.days, shape, rng) if simulation.days else np.zeros(shape, np.int64)
+    )
+    last_time = np.full((count, simulation.skills), times[0][:, None])
     for step in range(shape[0]):
         who = ranking[: np.searchsorted(-lengths[ranking], -step)]
         skill = curriculum[who, place[who] % simulation.skills]
@@ -212,7 +276,16 @@ def _practise(
             away = np.maximum(step - last_seen[who, skill] - 1, 0)
             known = known * (1 - simulation.forgetting) ** away
             last_seen[who, skill] = step
+        if simulation.half_life:
+            away = (times[step, who] - last_time[who, skill]) / _DAY
+            known = known * 0.5 ** (away / simulation.half_life)
+            last_time[who, skill] = times[step, who]
         chance = truth.guess[skill] + (1 - truth.guess[skill] - truth.slip[skill]) * known
+        if simulation.questions:
+            question = rng.integers(simulation.questions, size=len(who))
+            questions[step, who] = skill * simulation.questions + question
+            log_odds = np.log(chance / (1 - chance)) - truth.difficulty[skill, question]
+            chance = 1 / (1 + np.exp(-log_odds))
         right = rng.random(len(who)) < chance
         skills[step, who], responses[step, who], true_mastery[step, who] = skill, right, known
         mastery[who, skill] = known + rate[who, skill] * (1 - known)
@@ -223,7 +296,16 @@ def _practise(
         ]
         place[finished] += 1
         streak[finished] = attempts[finished] = 0
-    return _Practice(lengths, skills, responses, true_mastery)
+    return _Practice(lengths, skills, responses, true_mastery, questions, times)
+
+
+def _draw_times(days: float, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """When students answer, (T, n): a few answers a day, and days between."""
+    pause = rng.exponential(_THINKING, shape) + _LEAST
+    pause += rng.exponential(days * _DAY, shape) * (rng.random(shape) < 1 / _ANSWERS_A_DAY)
+    pause[0] = rng.uniform(0, _TERM, shape[1])
+    times: np.ndarray = _BEGIN + pause.astype(np.int64).cumsum(axis=0)
+    return times
 
 
 def _draw_lengths(mean: float, count: int, rng: np.random.Generator) -> np.ndarray:

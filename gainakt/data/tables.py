@@ -16,7 +16,7 @@ from gainakt.arrays import IntArray
 from gainakt.data.interactions import Dataset, skill_order
 from gainakt.data.prepare import arrange
 from gainakt.data.readers.generic import checked_rows
-from gainakt.data.rows import CORRECT, ORDER, QUESTION, SKILL, STUDENT, Rows
+from gainakt.data.rows import CORRECT, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP, Rows
 from gainakt.data.sources import KEY, ROW, as_text, check_columns, shortened
 from gainakt.data.vocabulary import Vocabulary
 from gainakt.errors import DataError
@@ -109,21 +109,20 @@ class LongTable:
                 "or leave it out"
             )
 
-    def per_student(self, name: str, values: np.ndarray, skill_ids: tuple[str, ...]) -> Any:
+    def per_student(self, values: Mapping[str, list[Any]], skill_ids: tuple[str, ...]) -> Any:
         """A table of the kind that came in: a row for each student and skill.
 
-        ``values`` (S, K). The columns of students and skills have the user's names, students are
-        spelt as in the user's table, skills as the model spells them.
+        ``values`` are columns of S K values. The columns of students and skills have the user's
+        names, students are spelt as in the user's table, skills as the model spells them.
         """
-        n_students, n_skills = values.shape
+        n_students, n_skills = len(self.dataset.student_ids), len(skill_ids)
         students = self.frame[self.names[STUDENT]].to_list()
         first = self.rows[self.dataset.offsets[:-1]]
         columns = {
             self.names[STUDENT]: [students[row] for row in first for _ in range(n_skills)],
             self.names[SKILL]: list(skill_ids) * n_students,
-            name: values.reshape(-1),
         }
-        return nw.from_dict(columns, backend=self.frame.implementation).to_native()
+        return nw.from_dict({**columns, **values}, backend=self.frame.implementation).to_native()
 
 
 def read_table(
@@ -134,6 +133,7 @@ def read_table(
     correct: str = "correct",
     order: str | None = None,
     question: str | None = None,
+    time: str | None = None,
     open_answers: bool = False,
 ) -> LongTable:
     """Check a table of answers and code it as a data set, as ``gainakt prepare generic`` does.
@@ -148,6 +148,7 @@ def read_table(
             is one; neighbouring rows of a student with equal order and question are the skills of
             one answer. In a prepared table (`student_id`, `skill_id`, `order`) rows of equal order
             are.
+        time: column with the time, milliseconds since 1970 or dates; none by default.
         open_answers: allow empty cells of `correct`, or no such column: answers not known yet.
 
     Raises:
@@ -155,7 +156,7 @@ def read_table(
             (counted from 1), column and value, and what is allowed.
     """
     frame = _frame(table)
-    _refuse_labels(frame.columns, (student, skill, correct, order, question))
+    _refuse_labels(frame.columns, (student, skill, correct, order, question, time))
     if order is None and ORDER in frame.columns:
         order = ORDER
     if question is None:
@@ -165,6 +166,7 @@ def read_table(
     if prepared:
         question = order
     names = {STUDENT: student, SKILL: skill, CORRECT: correct, ORDER: order, QUESTION: question}
+    names |= {TIMESTAMP: time}
     columns = {key: name for key, name in names.items() if name is not None}
     if open_answers and correct not in frame.columns:
         frame = frame.with_columns(nw.lit(None, nw.Float64).alias(correct))
@@ -271,6 +273,7 @@ def _dataset(rows: pl.DataFrame) -> MemoryDataset:
             response=rows.get_column(CORRECT).to_numpy().astype(np.int8),
             order=rows.get_column(ORDER).to_numpy(),
             question=question,
+            time=rows.get_column(TIMESTAMP).to_numpy() if TIMESTAMP in rows.columns else None,
         ),
         offsets=np.concatenate([[0], runs.get_column("len").to_numpy().cumsum()]).astype(np.int64),
         folds=np.zeros(len(students), np.int8),

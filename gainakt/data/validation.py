@@ -169,19 +169,25 @@ _LONG = 5
 _ROUNDED = r"^[+-]?\d(?:[.,]\d+)?[eE]\+?(\d+)$"
 
 
+UNITS = {"ms": 1, "s": 1000}
+"""Units of times that are whole numbers since 1970, in milliseconds."""
+
+
 def parse_times(
     rows: pl.DataFrame, column: str, file: str, source: str, form: str | None = None
 ) -> pl.Series:
     """A column of text as milliseconds since 1970: whole numbers, or dates.
 
-    Dates are ISO dates, or of ``form`` (such as %m/%d/%Y %H:%M) where that is given. Raises
+    Dates are ISO dates, or of ``form`` (such as %m/%d/%Y %H:%M) where that is given; whole numbers
+    are milliseconds, or of the unit that ``form`` names, a key of `UNITS`. Raises
     DataError at the first cell that is neither, and where some name a zone and some do not.
     """
     text = rows.get_column(column).str.strip_chars()
-    if form is None:
+    unit, form = UNITS.get(form or "ms"), None if form in UNITS else form
+    if unit is not None:
         numbers = text.cast(pl.Int64, strict=False)
         if not numbers.has_nulls():
-            return numbers
+            return numbers * unit
     dates = _dates(rows, text, pl.Int64, column, file, source, form)
     return dates.dt.epoch("ms")
 
@@ -194,6 +200,7 @@ def parse_order(
     Raises DataError as `parse_times` does, and for numbers that a spreadsheet has rounded.
     """
     text = rows.get_column(column).str.strip_chars()
+    form = None if form in UNITS else form
     if form is None:
         numbers = text.cast(pl.Int64, strict=False)
         if not numbers.has_nulls():

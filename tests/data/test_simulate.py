@@ -117,6 +117,48 @@ def test_forgetting_lowers_mastery_between_practices(tmp_path: Path) -> None:
     assert (away > 15).sum() > 100 and change[away > 15].mean() < -0.1
 
 
+def test_questions_are_harder_or_easier_than_their_skill(tmp_path: Path) -> None:
+    data = simulate(tmp_path / "out", students=1500, skills=2, questions=6, seed=1)
+    truth = data.manifest["options"]["skill_parameters"]
+    assert data.vocabulary.n_questions == 12
+    question, skill = data.rows.question, data.rows.skill
+    assert question is not None
+    for code, name in enumerate(data.skill_ids):
+        mine = [f"{name}q{n}" for n in range(1, 7)]
+        codes = [data.vocabulary.question_code(q) for q in mine]
+        assert set(np.unique(question[skill == code])) == set(codes)
+        rates = [data.rows.response[question == q].mean() for q in codes]
+        assert np.corrcoef(rates, truth[name]["difficulty"])[0, 1] < -0.9
+
+
+def test_days_pass_and_half_is_forgotten(tmp_path: Path) -> None:
+    how = {"students": 300, "skills": 2, "mean_length": 60, "days": 2.0, "seed": 1}
+    data = simulate(tmp_path / "out", half_life=4.0, **how)
+    mastery, time = data.column("true_mastery").astype(float), data.rows.time
+    assert time is not None
+    student = np.repeat(np.arange(300), np.diff(data.offsets))
+    together = student[1:] == student[:-1]
+    pauses = np.diff(time)[together] / 86_400_000
+    assert (pauses > 0).all()
+    assert 0.04 < (pauses > 0.02).mean() < 0.10, "some fifteen answers a day"
+    assert pauses[pauses > 0.02].mean() == pytest.approx(2.0, rel=0.15)
+    same = together & (data.rows.skill[1:] == data.rows.skill[:-1])
+    days = np.diff(time)[same] / 86_400_000
+    before, after = mastery[:-1][same], mastery[1:][same]
+    rate = [truth["learning"] for truth in data.manifest["options"]["skill_parameters"].values()]
+    # practice cannot have added more than this, and it was forgotten from that
+    most = before + 0.6 * (1 - before)
+    assert (after <= most * 0.5 ** (days / 4) + 1e-6).all() and max(rate) < 0.6
+    assert after[days > 8].mean() < 0.5 * before[days > 8].mean()
+
+
+def test_columns_are_there_on_request_alone(tmp_path: Path) -> None:
+    with_times = simulate(tmp_path / "out", students=300, seed=7, days=1.0)
+    assert with_times.rows.time is not None and with_times.rows.question is None
+    plain = simulate(tmp_path / "plain", students=300, seed=7)
+    assert plain.rows.time is None and plain.rows.question is None
+
+
 def test_abilities_differ(data: Dataset) -> None:
     """Some students are better than others beyond chance: something to know a student by."""
     rates = np.add.reduceat(data.rows.response.astype(float), data.offsets[:-1]) / np.diff(
@@ -169,9 +211,16 @@ def test_memory_does_not_grow_with_the_students(monkeypatch: pytest.MonkeyPatch)
         ("max_attempts", 0),
         ("forgetting", -0.1),
         ("forgetting", 1.0),
+        ("questions", -1),
+        ("days", -1.0),
     ],
 )
 def test_impossible_values(tmp_path: Path, name: str, value: float) -> None:
     with pytest.raises(DataError, match=f"simulate: {name} must be .*, not {value}"):
         simulate(tmp_path / "out", **{name: value})
     assert not list(tmp_path.iterdir())
+
+
+def test_forgetting_with_time_needs_times(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="half_life needs times: set days"):
+        simulate(tmp_path / "out", half_life=3.0)

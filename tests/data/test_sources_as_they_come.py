@@ -108,6 +108,17 @@ def test_times_may_be_of_a_form_that_is_named(read: Read) -> None:
     assert data.rows.time is not None and data.rows.time.tolist()[0] == 1_420_534_800_000
 
 
+def test_times_in_seconds_are_told_apart_from_milliseconds(read: Read) -> None:
+    text = DATED.format("1563000000", "1562000000", "1561000000")
+    data = read(text, order="at", timestamp="at", time_format="s")
+    assert skills(data) == ["first", "second", "third"]
+    assert data.rows.time is not None and data.rows.time.tolist()[0] == 1_561_000_000_000
+    assert "times_may_be_seconds" not in [note["name"] for note in data.manifest["notes"]]
+    guessed = read(text, "guessed.csv", timestamp="at")
+    assert guessed.rows.time is not None and guessed.rows.time.tolist()[0] == 1_563_000_000
+    assert "times_may_be_seconds" in [note["name"] for note in guessed.manifest["notes"]]
+
+
 STRAY = (
     'student\tstep\tskill\tcorrect\nada\t"x\ta\t1\nada\ty\tb\t0\nada\tz"\tc\t1\n'
     "ada\tw\td\t1\nada\tw\te\t0\n"

@@ -20,7 +20,7 @@ from gainakt.models import build_model
 from gainakt.models.gainsum.asked import Asked
 from gainakt.models.gainsum.history import time_since
 from gainakt.models.gainsum.model import GainSum
-from gainakt.models.gainsum.retention import HOUR, Retention
+from gainakt.models.gainsum.retention import HOUR, HOURS, RATE, SPEED, Retention
 from tests.helpers import SKILLS, pooled_batch, small_config, vocabulary_of
 
 both = pytest.mark.parametrize("weights", ["in_context", "skills_only"])
@@ -32,7 +32,7 @@ def model_of(weights: str, **overrides: Any) -> GainSum:
     model = build_model(config, vocabulary_of(SKILLS)).double().eval()
     assert isinstance(model, GainSum) and model.retention is not None
     with torch.no_grad():
-        model.retention.rate.weight.normal_(generator=torch.Generator().manual_seed(3))
+        model.retention.rate.weight.normal_(std=0.2, generator=torch.Generator().manual_seed(3))
     return model
 
 
@@ -57,8 +57,8 @@ def test_shares_by_hand() -> None:
     retention = Retention(2)
     with torch.no_grad():
         # rates log(2) and log(1 + e), an hour
-        retention.rate.weight.copy_(torch.tensor([[0.0], [1.0]]))
-        retention.log_hours.fill_(0.0)
+        retention.rate.weight.copy_((torch.tensor([[0.0], [1.0]]) - RATE) / SPEED)
+        retention.log_hours.fill_(-math.log(HOURS) / SPEED)
         asked = Asked(torch.tensor([0, 1, 0]), torch.tensor([[-1], [-1], [1]]))
         found = retention(asked, torch.tensor([0, 3 * HOUR, HOUR]))
     rates = [math.log(2), math.log(1 + math.e), math.log(1 + math.exp(0.5))]

@@ -38,6 +38,8 @@ _OPTION_COLUMNS = {
     "question": QUESTION,
     "fold": FOLD,
 }
+# In milliseconds March 1973, in seconds a year that no answer is from.
+SECONDS = 100_000_000_000
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _SEPARATOR_NAMES = {"tab": "\t", "\\t": "\t"}
 
@@ -58,6 +60,8 @@ def read(source: Path, options: Mapping[str, str]) -> Reading:
         fingerprints = [fingerprint(source, encoding=form.encoding)]
         rows, notes = read_csv(source, columns, form=form)
     rows = checked_rows(rows, source.name, columns, options.get("time_format"))
+    if TIMESTAMP in columns and "time_format" not in options:
+        notes += _note_seconds(rows, columns[TIMESTAMP])
     return Reading(rows, fingerprints, notes=notes)
 
 
@@ -96,6 +100,15 @@ def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
     rows = rows.sort(*by, ROW).with_columns(pl.col(ORDER).alias(KEY))
     rows = rows.sort(pl.col(ROW).min().over(STUDENT), *by, ROW)
     return number_interactions(rows, KEY).drop("first", strict=False)
+
+
+def _note_seconds(rows: pl.DataFrame, column: str) -> list[Note]:
+    """Say what times look like that are seconds, as most systems count them."""
+    latest = rows.get_column(TIMESTAMP).max()
+    if not isinstance(latest, int) or latest >= SECONDS:
+        return []
+    about = f"times of the column {column!r} lie in 1970 to 1973 as milliseconds; if they are "
+    return [Note("times_may_be_seconds", about + "seconds, --time-format s", len(rows))]
 
 
 def _form(source: Path, options: Mapping[str, str]) -> TextFormat:
@@ -145,7 +158,8 @@ READER = Reader(
         "timestamp": "column with the time, whole numbers or ISO dates (kept as milliseconds)",
         "question": "column with the question's id",
         "fold": "column with the fold, -1 for test (default: split by student as pyKT does)",
-        "time_format": "form of times that are not ISO dates, such as %m/%d/%Y %H:%M",
+        "time_format": "form of times: s where whole numbers are seconds, or of dates that are not "
+        "ISO dates, such as %m/%d/%Y %H:%M",
         "quote": "what quotes cells of a text file, one character or 'none' (default: \")",
         "encoding": "encoding of a text file (default: utf-8)",
         "sep": "the separator of a text file, one character or 'tab' (default: comma)",

@@ -12,6 +12,8 @@ HOUR = 3_600_000
 # Where learning begins: a day takes a tenth of the evidence, half a year a third.
 HOURS = 4.0
 RATE = -2.9
+# An optimiser moves every weight alike; what takes effect on a scale of its own must move faster.
+SPEED = 10.0
 
 
 class Retention(nn.Module):
@@ -27,8 +29,8 @@ class Retention(nn.Module):
     def __init__(self, n_skills: int) -> None:
         super().__init__()
         self.rate = nn.Embedding(n_skills, 1)
-        nn.init.constant_(self.rate.weight, RATE)
-        self.log_hours = nn.Parameter(torch.tensor(HOURS).log())
+        nn.init.zeros_(self.rate.weight)
+        self.log_hours = nn.Parameter(torch.zeros(()))
 
     def forward(self, asked: Asked, since: Tensor) -> Tensor:
         """Return the shares (N,) in (0, 1].
@@ -37,7 +39,8 @@ class Retention(nn.Module):
             asked: N questions.
             since: (N,) int64, milliseconds since the last answer on a skill of each.
         """
-        hours = since.to(self.log_hours.dtype) / HOUR
-        rate = F.softplus(asked.mean(self.rate)).squeeze(-1)
-        share: Tensor = (-rate * (hours / self.log_hours.exp()).log1p()).exp()
+        passed = since.to(self.log_hours.dtype) / HOUR
+        hours = HOURS * (SPEED * self.log_hours).exp()
+        rate = F.softplus(RATE + SPEED * asked.mean(self.rate)).squeeze(-1)
+        share: Tensor = (-rate * (passed / hours).log1p()).exp()
         return share
