@@ -12,6 +12,7 @@ from gainakt.data.interactions import Dataset
 from gainakt.data.rows import NONE, UNKNOWN, Rows, asked_next
 from gainakt.data.sequences import Sequences, context_start, whole_histories
 from gainakt.errors import DataError
+from gainakt.evaluation.certainty import interval_of
 from gainakt.evaluation.predictor import Predictor
 from gainakt.html import html_table
 
@@ -48,7 +49,9 @@ class ExplainedPrediction:
 
     step: place of the answer in the history, from 0. right: the answer, None if there is none yet
     to this skill. prior: None where the model does not take its predictions apart. question: what
-    was asked, where the model knows it; easiness: see `PastAnswer`.
+    was asked, where the model knows it; easiness: see `PastAnswer`. low, high: where the student's
+    true probability lies with 90%, see `gainakt.evaluation.certainty.interval`; None of a model
+    that reads no history.
     """
 
     student: str
@@ -61,6 +64,16 @@ class ExplainedPrediction:
     past: tuple[PastAnswer, ...]
     question: str | None = None
     easiness: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def chance(self) -> str:
+        """The probability and its interval, for people."""
+        sure = ""
+        if self.low is not None and self.high is not None:
+            sure = f" (90% interval {self.low:.2f} to {self.high:.2f})"
+        return f"probability {self.probability:.4f}{sure} of a right answer"
 
     @property
     def asked(self) -> str:
@@ -153,10 +166,13 @@ def explain_prediction(
     last = len(past) - 1
     here = begin + step
     then = dataset.rows.take(slice(here, min(here + 1, int(dataset.offsets[student + 1]))))
-    asked = then if skill is None else asked_next([skill])
+    past_rows = dataset.rows.take(past)
+    asked = then
+    if skill is not None:
+        asked = asked_next([skill], time=_time_of(then) or _time_of(past_rows))
     skill = int(asked.skill[0])
     answered = len(then) > 0 and skill in _skills_of(then, 0)
-    for batch in predictor.batches(_history(dataset.rows.take(past), asked)):
+    for batch in predictor.batches(_history(past_rows, asked)):
         output = model(batch)
         explanation = model.explain(batch)
         mastery = model.mastery(batch, torch.tensor([skill], device=predictor.device))
@@ -167,7 +183,12 @@ def explain_prediction(
         contributions = explanation.contributions[0][0, last, : len(past)].tolist()
     of_skill = None if mastery is None else mastery[:, 0]
     gains = None if output.gains is None else output.gains[:, skill]
-    easiness = _easiness(predictor, Rows.join([dataset.rows.take(past), asked]))
+    low = high = None
+    if model.reads_history:
+        student_now = predictor.student()
+        student_now.extend(past_rows)
+        low, high = interval_of(student_now, asked)
+    easiness = _easiness(predictor, Rows.join([past_rows, asked]))
     times, now = dataset.rows.time, then.time
     ages = None if times is None or now is None or not len(now) else (now[0] - times[past]) / 1000
     columns = zip(
@@ -188,6 +209,8 @@ def explain_prediction(
         right=bool(dataset.rows.response[begin + step]) if answered else None,
         logit=float(logit),
         probability=float(logit.sigmoid()),
+        low=low,
+        high=high,
         prior=prior,
         past=tuple(
             PastAnswer(
@@ -224,6 +247,10 @@ def _history(past: Rows, asked: Rows) -> Sequences:
     """The past answers and then the question, whose answer is never read."""
     asked = asked.replace(response=np.zeros(1, np.int8), order=past.order[-1:] + 1)
     return whole_histories(Rows.join([past, asked]), np.array([len(past) + 1]))
+
+
+def _time_of(rows: Rows) -> int:
+    return 0 if rows.time is None or not len(rows) else int(rows.time[-1])
 
 
 def _place(dataset: Dataset, student: int, row: int) -> int:
@@ -275,8 +302,7 @@ def explanation_html(explained: ExplainedPrediction) -> str:
     """Return a prediction and what it is made of, or what stands beside it, as a coloured table."""
     e = explained
     caption = (
-        f"student {e.student}, step {e.step}, skill {e.asked}: probability {e.probability:.4f} of "
-        f"a right answer; log-odds {e.logit:+.4f}"
+        f"student {e.student}, step {e.step}, skill {e.asked}: {e.chance}; log-odds {e.logit:+.4f}"
     )
     if e.is_sum:
         return _sum(e, caption)

@@ -95,10 +95,7 @@ def as_text(explained: ExplainedPrediction) -> str:
     """Return the prediction and what it is made of, or what stands beside it."""
     e = explained
     outcome = "" if e.right is None else f"; the answer was {_spelt(e.right)}"
-    lines = [
-        f"student {e.student}, step {e.step}, skill {e.asked}: probability {e.probability:.4f} of "
-        f"a right answer{outcome}"
-    ]
+    lines = [f"student {e.student}, step {e.step}, skill {e.asked}: {e.chance}{outcome}"]
     if e.is_sum:
         assert e.prior is not None
         total = sum(answer.contribution or 0.0 for answer in e.past)

@@ -63,8 +63,7 @@ def _title(e: ExplainedPrediction) -> alt.Title:
         else "mastery and gains stand beside the prediction and do not explain it"
     )
     return alt.Title(
-        f"Student {e.student}, step {e.step}, skill {e.asked}: "
-        f"probability {e.probability:.2f} of a right answer",
+        f"Student {e.student}, step {e.step}, skill {e.asked}: {e.chance}",
         subtitle=subtitle,
         anchor="start",
     )

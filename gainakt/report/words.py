@@ -306,6 +306,11 @@ def explanation(e: ExplainedPrediction) -> str:
         f"Before answer {e.step} of student {e.student}, to skill {short(e.skill)}, the model "
         f"expected a right answer with {percent(e.probability)}{came}."
     )
+    if e.low is not None and e.high is not None:
+        said += (
+            f" Of students with such a past, nine in ten answer right between {percent(e.low)} and "
+            f"{percent(e.high)} of the time."
+        )
     if not e.is_sum:
         return (
             f"{said} What it states of mastery and gain stands beside the prediction, which is not "
