@@ -99,6 +99,10 @@ class Scored:
         student, position, answer = (table[n][order] for n in ("student", "position", "answer"))
         return cls(student, position, answer, table["probability"][order].astype(np.float64))
 
+    def take(self, kept: npt.NDArray[np.bool_]) -> Scored:
+        """Return the answers where `kept` (n,) holds."""
+        return Scored(*(getattr(self, name)[kept] for name in self.COLUMNS))
+
     @cached_property
     def answers(self) -> str:
         """A fingerprint of which answers these are, the same for every model that predicts them."""

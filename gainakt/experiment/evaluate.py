@@ -15,8 +15,10 @@ from gainakt.config import Config, Data
 from gainakt.data.interactions import Dataset
 from gainakt.data.rows import UNKNOWN
 from gainakt.errors import GainaktError
+from gainakt.evaluation.beginners import cold_start
 from gainakt.evaluation.predictor import Predictor
 from gainakt.evaluation.protocol import PREDICTIONS, evaluate_split, predictions_schema
+from gainakt.evaluation.significance import Scored
 from gainakt.evaluation.within import within_figures
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.opening import OpenRun, open_run
@@ -57,7 +59,7 @@ def _evaluate(folder: RunFolder, split: str, console: RunConsole, run: OpenRun) 
     }
     metrics = score_split(folder, run.predictor, run.stored, split, folds, name, more)
     if metrics["targets"] <= MOST_SORTED:
-        metrics["within"] = _within(folder.predictions(name), run.checkpoint.config)
+        metrics |= _apart(folder.predictions(name), run.checkpoint.config)
         write_json(folder.evaluation(name), metrics)
     _say(console, metrics)
     console.say(f"metrics: {folder.evaluation(name)}")
@@ -91,25 +93,28 @@ def _say(console: RunConsole, metrics: dict[str, Any]) -> None:
             "question level, the mean over a question's skills: AUC "
             f"{metrics['question_auc']:.5f}, accuracy {metrics['question_accuracy']:.5f}"
         )
-    for name, figure in metrics.get("within", {}).items():
-        if figure["low"] is not None:
+    parts = {f"within {GROUPS[n]}": figure for n, figure in metrics.get("within", {}).items()}
+    parts["of students' second and third answers"] = metrics.get("cold_start", {})
+    for name, figure in parts.items():
+        if figure.get("low") is not None:
             console.say(
-                f"AUC within {GROUPS[name]}: {figure['auc']:.5f} "
-                f"(95% [{figure['low']:.5f}, {figure['high']:.5f}])"
+                f"AUC {name}: {figure['auc']:.5f} (95% [{figure['low']:.5f}, {figure['high']:.5f}])"
             )
 
 
-def _within(predictions: Path, config: Config) -> dict[str, dict[str, float | None]]:
-    """The AUC within students, skills and both, from the stored predictions."""
-    columns = ["student", "skill", "answer", "probability"]
+def _apart(predictions: Path, config: Config) -> dict[str, Any]:
+    """What parts of the stored predictions show: within students and skills, and first answers."""
+    columns = ["student", "skill", "answer", "probability", "position"]
     table = pq.read_table(predictions, columns=columns)
     samples, seed = config.evaluation.bootstrap_samples, config.runtime.seed
-    student, skill, answer, probability = (table[name].to_numpy() for name in columns)
+    read = {name: table[name].to_numpy() for name in columns}
+    student, skill, answer, probability, _ = read.values()
     figures = within_figures(student, skill, answer, probability, samples, seed)
-    return {
+    within = {
         name: {"auc": figure.value, "low": figure.low, "high": figure.high}
         for name, figure in figures.items()
     }
+    return {"within": within, "cold_start": cold_start(Scored.of(read))}
 
 
 def _overlap(
