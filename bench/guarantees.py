@@ -3,9 +3,9 @@
     python bench/guarantees.py [--trials 100000] [--seed 0]
 
 Every guarantee is tried the given number of times, in float64, on models of random weights (both
-settings of `weights` in turn, questions known and unknown, several skills a question) and students
-of random answers. A trial is one prediction; of the two about flips it is one flip and one later
-prediction. "to the bit" allows no error at all.
+settings of `weights` in turn, questions known and unknown, several skills a question, forgetting)
+and students of random answers and times. A trial is one prediction; of the two about flips it is
+one flip and one later prediction. "to the bit" allows no error at all.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from gainakt.models import build_model
 from gainakt.models.gainsum.model import GainSum
 
 SKILLS, QUESTIONS, STUDENTS, LENGTH, WIDEST = 9, 30, 40, 20, 3
+BEGIN = 1_700_000_000_000
 ROUNDING = 1e-9
 Check = Callable[[GainSum, Batch, np.random.Generator], torch.Tensor]
 
@@ -44,6 +45,7 @@ class Guarantee:
 def model_of(weights: str, seed: int, *, questions: bool = True) -> GainSum:
     """A model far from its first weights."""
     settings = {"weights": weights, "d_model": 16, "d_ff": 32, "seq_len": 64, "seed": seed}
+    settings |= {"forgetting": "on"}
     vocabulary = Vocabulary(
         tuple(f"k{k}" for k in range(SKILLS)),
         tuple(f"q{q}" for q in range(QUESTIONS)) if questions else (),
@@ -64,12 +66,14 @@ def students_of(rng: np.random.Generator) -> Batch:
     n = STUDENTS * LENGTH
     skills = np.array([rng.permutation(SKILLS)[:WIDEST] for _ in range(n)])
     skills[np.arange(WIDEST) >= rng.integers(1, WIDEST + 1, (n, 1))] = NONE
+    pauses = np.exp(rng.uniform(np.log(1e3), np.log(5e9), n))  # seconds to two months
     rows = Rows(
         skill=skills[:, 0].astype(np.int32),
         response=rng.integers(2, size=n).astype(np.int8),
         order=np.tile(np.arange(LENGTH, dtype=np.int32), STUDENTS),
         question=rng.integers(QUESTIONS + 1, size=n).astype(np.int32),
         others=skills[:, 1:].astype(np.int32),
+        time=BEGIN + pauses.astype(np.int64).reshape(STUDENTS, LENGTH).cumsum(axis=1).ravel(),
     )
     pieces = whole_histories(rows, np.full(STUDENTS, LENGTH))
     return make_batch(pieces, np.arange(STUDENTS))
@@ -154,6 +158,18 @@ def any_order(model: GainSum, batch: Batch, rng: np.random.Generator) -> torch.T
     return (model(batch).logits - model(swapped).logits).abs()[batch.has_next]
 
 
+def fading(model: GainSum, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
+    """By how much waiting moves a prediction away from its prior, or past it."""
+    assert batch.next_time is not None
+    last = batch.position == LENGTH - 2
+    left = []
+    for later in np.sort(np.exp(rng.uniform(0, np.log(1e12), 2))).astype(np.int64).tolist():
+        found = model.explain(replace(batch, next_time=batch.next_time + later))
+        left.append((found.logits - found.prior)[last])
+    sooner, later = left
+    return torch.maximum(later.abs() - sooner.abs(), (-later * sooner).clamp(min=0))
+
+
 def single(model: GainSum, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
     """By how much questions of one skill are read otherwise where others could have several."""
     none = torch.full_like(batch.skill[:, None], NONE)
@@ -169,6 +185,7 @@ GUARANTEES = (
     Guarantee("no prediction knows a later answer, to the bit", causal, 0.0),
     Guarantee("of two questions alike, one is easier by its easiness", easier),
     Guarantee("an unknown question is its skill, to the bit", unknown, 0.0),
+    Guarantee("waiting moves a prediction towards its prior alone", fading),
     Guarantee("the order of a question's skills says nothing", any_order, 1e-6),
     Guarantee("a question of one skill is read as ever", single),
 )

@@ -28,7 +28,17 @@ from gainakt.objectives.schedule import ScheduleState, epoch_weights
 from gainakt.objectives.total import BatchWeights, total_loss
 from tests.helpers import random_students, sequences_of, small_config, vocabulary_of
 
-SCRIPTS = ("peers", "reference", "hotspots", "layouts", "scale", "gpu", "kill_resume", "guarantees")
+SCRIPTS = (
+    "peers",
+    "reference",
+    "hotspots",
+    "layouts",
+    "scale",
+    "gpu",
+    "kill_resume",
+    "guarantees",
+    "certainty",
+)
 
 
 def instants(*seconds: float) -> list[Instant]:
