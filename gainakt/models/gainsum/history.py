@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gainakt.arrays import FloatArray
+from gainakt.arrays import FloatArray, IntArray
 from gainakt.data.batches import Batch
 from gainakt.models.gainsum.asked import Asked
 
@@ -321,15 +321,17 @@ class HistoryState:
         self.now = time
         self.times[asked] = time
 
-    def since(self, skills: Sequence[int], time: int = 0) -> int:
-        """Return the milliseconds from the last answer on one of `skills`; see `time_since`.
+    def since(self, skills: IntArray, time: IntArray) -> IntArray:
+        """Return the milliseconds (M,) from the last answers on skills; see `time_since`.
 
         Args:
-            skills: codes.
-            time: until when; 0 for the last answer's.
+            skills: (M, S) codes, negative where a question has fewer.
+            time: (M,) until when; 0 for the last answer's.
         """
-        last, now = int(self.times[list(skills)].max()), time or self.now
-        return max(now - last, 0) if last > 0 and now > 0 else 0
+        last = np.where(skills >= 0, self.times[skills], 0).max(axis=1)
+        now = np.where(time > 0, time, self.now)
+        passed: IntArray = np.where((last > 0) & (now > 0), np.maximum(now - last, 0), 0)
+        return passed
 
     def past(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -145,9 +146,9 @@ class GainSumState:
         """Return the log-odds (M,) of a right answer if each of `asked` were asked next."""
         wanted = Asked.in_rows(asked, self.keys.rows.device)
         if self.model.reads_times:
-            pairs = zip(skills_of(wanted), times_of(asked), strict=True)
-            since = [self.history.since(skills, time) for skills, time in pairs]
-            wanted = wanted._replace(since=torch.tensor(since, device=wanted.skill.device))
+            time = np.array(times_of(asked))
+            since = self.history.since(wanted.members.cpu().numpy(), time)
+            wanted = wanted._replace(since=torch.from_numpy(since).to(wanted.skill.device))
         self._asked = prepared = self._ask(wanted)
         skills = self.skills.rows
         answered = Asked.of(skills[:, 0], skills[:, 1:])
