@@ -95,6 +95,7 @@ def interval_of(state: RollingState, asked: Rows, level: float = 0.9) -> tuple[f
     return float(low[0]), float(high[0])
 
 
+@torch.inference_mode()
 def mastery_of(state: RollingState, asked: Rows, level: float) -> Mastery:
     """Return the mastery of one skill, with what it rests on.
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from gainakt.data.rows import asked_next
 from gainakt.data.sequences import chunk_sequences
 from gainakt.errors import DataError
+from gainakt.evaluation.certainty import Mastery, mastery_of
 from gainakt.evaluation.consistency import first_pieces
 from gainakt.evaluation.explanation import ExplainedPrediction, explain_answer
 from gainakt.experiment.opening import OpenRun
@@ -19,14 +22,21 @@ from gainakt.report.students import StudentTrace
 SHOWN_ANSWERS = (10, 40)
 SHOWN_STUDENTS = 3
 SHOWN_SKILLS = 10
+# What an interval of mastery holds.
+LEVEL = 0.9
 
 
 @dataclass(frozen=True, eq=False)
 class Students:
-    """A few validation students, lowest share of right answers first, and one's last prediction."""
+    """A few validation students, lowest share of right answers first, and one's last prediction.
+
+    mastered: of that one, the skills practised by name, with how far they are mastered after the
+    last answer; none of a model whose mastery is not what it predicts.
+    """
 
     traces: list[StudentTrace]
     explained: ExplainedPrediction
+    mastered: dict[str, Mastery]
 
 
 def ask_students(run: OpenRun) -> Students:
@@ -42,6 +52,7 @@ def ask_students(run: OpenRun) -> Students:
     pieces = pieces.take(first_pieces(pieces))
     middle = int(chosen[len(chosen) // 2])
     explained = explain_answer(run.predictor, dataset, middle, None, None)
+    mastered = _mastered(run, middle)
     traces = []
     for place, student in enumerate(pieces.students.tolist()):
         piece = pieces.take(np.array([place]))
@@ -50,7 +61,7 @@ def ask_students(run: OpenRun) -> Students:
         shown = _most_practised(skills)
         mastery = run.predictor.mastery(piece, shown)
         if mastery is None:
-            return Students([], explained)
+            return Students([], explained, mastered)
         index = {code: i for i, code in enumerate(shown.tolist())}
         traces.append(
             StudentTrace(
@@ -61,7 +72,23 @@ def ask_students(run: OpenRun) -> Students:
                 right=dataset.rows.response[rows].astype(bool),
             )
         )
-    return Students(sorted(traces, key=lambda trace: float(trace.right.mean())), explained)
+    traces.sort(key=lambda trace: float(trace.right.mean()))
+    return Students(traces, explained, mastered)
+
+
+@torch.inference_mode()
+def _mastered(run: OpenRun, student: int) -> dict[str, Mastery]:
+    """The mastery of what a student practised, after the last answer."""
+    if "mastery_gap" not in run.predictor.model.by_construction:
+        return {}
+    data = run.predictor.steps_of(run.dataset)
+    rows = data.rows.take(slice(*data.offsets[student : student + 2].tolist()))
+    state = run.predictor.student()
+    state.extend(rows)
+    return {
+        run.dataset.skill_ids[skill]: mastery_of(state, asked_next([skill]), LEVEL)
+        for skill in _most_practised(rows.skill).tolist()
+    }
 
 
 def _three_of(

@@ -19,7 +19,7 @@ from gainakt.report.figures import explanation_figure
 from gainakt.report.layout import Panel, Section, Table, write_page
 from gainakt.report.material import Material, Skill, Split, by_skill, read_run
 from gainakt.report.quality import calibration_figure, reliability, roc, roc_figure
-from gainakt.report.students import mastery_map
+from gainakt.report.students import mastery_intervals, mastery_map, mastery_rows
 
 # A page with more rows than this is slow to open; the CSV has them all.
 SHOWN_SKILL_ROWS = 2000
@@ -232,6 +232,17 @@ def _students(m: Material) -> Section:
         )
         for number, trace in enumerate(traces, start=1)
     ]
+    mastered = m.students.mastered
+    if mastered:
+        panels.append(
+            Panel(
+                "mastery_now",
+                f"Student {m.students.explained.student} after the last answer",
+                words.mastered(mastered),
+                mastery_intervals(mastered),
+                mastery_rows(mastered),
+            )
+        )
     return Section("students", title, panels, text=words.students(m.students))
 
 

@@ -9,7 +9,8 @@ import altair as alt
 import numpy as np
 import numpy.typing as npt
 
-from gainakt.report.drawing import BLUE, GRID, INK, PAPER, Figure
+from gainakt.evaluation.certainty import Mastery
+from gainakt.report.drawing import BLUE, GRID, INK, PAPER, WIDTH, Figure
 
 CELL = 20
 # Names longer than this are cut in a figure, and a page's letters may be wider than planned.
@@ -95,6 +96,38 @@ def mastery_map(trace: StudentTrace) -> Figure:
             shape="cross", angle=45, size=95, **mark
         ),
     ).properties(width=alt.Step(CELL), height=alt.Step(CELL))
+
+
+def mastery_rows(mastered: dict[str, Mastery]) -> list[dict[str, object]]:
+    """Return a row for each skill."""
+    return [
+        {"skill": skill, "mastery": m.value, "low": m.low, "high": m.high, "answers": m.answers}
+        for skill, m in mastered.items()
+    ]
+
+
+def mastery_intervals(mastered: dict[str, Mastery]) -> Figure:
+    """Draw how far each skill is mastered, and how sure that is."""
+    says = "{skill}: mastery {mastery:.2f}, {low:.2f} to {high:.2f}, from {answers} answers on it"
+    rows = [{**row, "says": says.format(**row)} for row in mastery_rows(mastered)]
+    names = list(mastered)
+    base = alt.Chart(alt.InlineData(rows)).encode(
+        y=alt.Y(
+            "skill:N",
+            sort=names,
+            title=None,
+            axis=alt.Axis(labelLimit=130, minExtent=_room(names)),
+        )
+    )
+    share = alt.Scale(domain=[0, 1])
+    title = "probability of a right answer"
+    between = base.mark_rule(color=BLUE, strokeWidth=3, opacity=0.55, aria=False).encode(
+        x=alt.X("low:Q", scale=share, title=title), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, color=BLUE, size=90, opacity=1).encode(
+        x=alt.X("mastery:Q", scale=share, title=title), description="says:N"
+    )
+    return alt.layer(between, points).properties(width=WIDTH, height=alt.Step(CELL + 4))
 
 
 def _room(names: list[str]) -> int:

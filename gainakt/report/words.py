@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gainakt.evaluation.calibration import Calibration
+from gainakt.evaluation.certainty import Mastery
 from gainakt.evaluation.explanation import ExplainedPrediction
 from gainakt.record.folder import COMPLETED, INTERRUPTED, RUNNING
 from gainakt.report.asking import Students
@@ -279,6 +280,22 @@ def students(found: Students) -> str:
         "The fuller a cell, the higher the mastery that the model states after that answer. A dot "
         "is a right answer, a cross a wrong one. The students were chosen by rule, not by looks: "
         f"those with the {share} share of right answers among histories that fit the page."
+    )
+
+
+def mastered(found: Mapping[str, Mastery]) -> str:
+    """Say what is mastered, and how to read how sure that is."""
+    best, least = (pick(found, key=lambda skill: found[skill].value) for pick in (max, min))
+    said = (
+        "A point is the probability of a right answer to a typical question on the skill, a line "
+        "where it lies for nine in ten students with such a past; few answers, a long line. "
+    )
+    if len(found) == 1:
+        return said + f"{short(best)}: {percent(found[best].value)}."
+    return (
+        f"{said}Highest is {short(best)} ({percent(found[best].value)}, from "
+        f"{counted(found[best].answers, 'answer')}), lowest {short(least)} "
+        f"({percent(found[least].value)}, from {counted(found[least].answers, 'answer')})."
     )
 
 
