@@ -42,10 +42,11 @@ def prepare(
     Parameters
     ----------
     reader
-        Raw format; `gainakt prepare --list` names them.
+        Raw format; `gainakt prepare --list` names them; `auto` finds out.
     source
         File or folder to read.
     """
+    from gainakt.data.prepare import AUTO, recognise
     from gainakt.data.prepare import prepare as prepare_data
     from gainakt.data.readers import READERS
 
@@ -59,6 +60,10 @@ def prepare(
         if value is None:
             raise GainaktError(f"prepare needs {label}; see gainakt prepare --help")
     assert reader is not None and source is not None and out is not None
+    if reader == AUTO:
+        reader, why = recognise(source)
+        if not quiet and not as_json:
+            print(f"read by {reader}: {why}")
     given = {option.replace("-", "_"): value for option, value in options.items()}
     dataset = prepare_data(
         reader, source, out, name=name, split=split, pseudonyms=pseudonyms, **given

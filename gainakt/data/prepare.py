@@ -12,11 +12,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from gainakt.data.archives import SUFFIXES, unpacked
 from gainakt.data.interactions import COLUMN_TYPES, Dataset
 from gainakt.data.pseudonyms import pseudonyms as give_pseudonyms
 from gainakt.data.readers import READERS
 from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP
-from gainakt.data.sources import FILE, KEY, Filter, Note, Reader
+from gainakt.data.sources import (
+    FILE,
+    KEY,
+    Filter,
+    Note,
+    Reader,
+    fingerprint,
+    header_of,
+    shortened,
+)
 from gainakt.data.splits import (
     HASH_METHOD,
     MIN_INTERACTIONS,
@@ -30,6 +40,8 @@ from gainakt.errors import DataError
 
 _SOURCE_SPLIT = "the folds are those of the source"
 _POSITION = "position"
+AUTO = "auto"
+"""What stands for the reader that recognises a source."""
 
 
 # An id of many digits after a spreadsheet has opened the file.
@@ -54,13 +66,17 @@ def prepare(
 ) -> Dataset:
     """Read ``source`` with a reader of the registry and write it as a prepared data set at ``out``.
 
-    ``name`` is the data set's, by default the source's own; ``split`` is a key of `SPLITS`, for
-    sources without folds of their own; ``pseudonyms`` is a table that gives students other names
-    (see `gainakt.data.pseudonyms`); ``options`` are the reader's. Rows are
-    never dropped silently: each filter is counted in the manifest. Raises DataError for anything
-    wrong with the source, the options or the target; then ``out`` does not come to be.
+    ``reader`` is its name, or "auto" for the one that recognises the source (see `recognise`); a
+    source that is a .gz or .zip file is read as it is. ``name`` is the data set's, by default the
+    source's own; ``split`` is a key of `SPLITS`, for sources without folds of their own;
+    ``pseudonyms`` is a table that gives students other names (see `gainakt.data.pseudonyms`);
+    ``options`` are the reader's. Rows are never dropped silently: each filter is counted in the
+    manifest. Raises DataError for anything wrong with the source, the options or the target; then
+    ``out`` does not come to be.
     """
     source, out = Path(source), Path(out)
+    if reader == AUTO:
+        reader, _ = recognise(source)
     chosen = _find_reader(reader)
     given = _check_options(chosen, options)
     if split not in SPLITS:
@@ -71,7 +87,9 @@ def prepare(
     if not source.exists():
         raise DataError(f"no such file or folder: {source}; {reader} takes {chosen.source}")
     try:
-        reading = chosen.read(source, given)
+        with unpacked(source) as inside:
+            reading = chosen.read(inside, given)
+        packed = [] if inside == source else [fingerprint(source, text=False)]
         rows = arrange(reading.rows)
         rows, short = leave_out_short(rows)
         rows, method = _split(rows, split)
@@ -87,14 +105,46 @@ def prepare(
     return write_dataset(
         out,
         [table.to_arrow(compat_level=pl.CompatLevel.oldest())],
-        name=name or source.resolve().stem,
+        name=name or _name_of(source),
         reader=reader,
         split_method=method,
-        sources=reading.sources,
+        sources=[*packed, *reading.sources],
         filters=[asdict(entry) for entry in (*reading.filters, short)],
         notes=[asdict(note) for note in notes if note.count],
         options=given,
     )
+
+
+def recognise(source: str | Path) -> tuple[str, str]:
+    """Return the name of the reader that recognises a source, and by what.
+
+    Raises DataError when none does, or several do.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise DataError(f"no such file or folder: {source}")
+    with unpacked(source) as inside:
+        found = {name: reader.recognises(inside) for name, reader in READERS.items()}
+        fitting = {name: why for name, why in found.items() if why is not None}
+        if len(fitting) == 1:
+            return next(iter(fitting.items()))
+        if fitting:
+            said = "; ".join(f"{name}: {why}" for name, why in fitting.items())
+            raise DataError(f"{source} may be of several formats; name one of them ({said})")
+        columns = header_of(inside)
+    if columns and len(columns) == 1:
+        columns = columns[0].split("\t")
+    has = f"; its first line is {shortened(columns)}" if columns else ""
+    raise DataError(
+        f"no reader recognises {source}{has}. gainakt prepare --list says what each takes; any "
+        "table with an answer a row is read by gainakt prepare generic, which is told its columns: "
+        "--student, --skill, --correct"
+    )
+
+
+def _name_of(source: Path) -> str:
+    path = source.resolve()
+    return Path(path.stem).stem if path.suffix.lower() in SUFFIXES else path.stem
 
 
 def _find_reader(name: str) -> Reader:

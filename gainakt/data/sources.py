@@ -64,6 +64,7 @@ class Reader:
     """A raw format: its name, the documented shape of its source in a sentence, and how to read it.
 
     ``options`` maps the name of each option to a sentence; those in ``required`` must be given.
+    ``recognises`` says by what a source looks like this format, None where it does not.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Reader:
     read: Callable[[Path, Mapping[str, str]], Reading]
     options: Mapping[str, str] = field(default_factory=dict)
     required: tuple[str, ...] = ()
+    recognises: Callable[[Path], str | None] = lambda source: None
 
 
 def fingerprint(path: Path, *, text: bool = True, encoding: str = "utf-8") -> dict[str, Any]:
@@ -109,6 +111,21 @@ def fingerprint(path: Path, *, text: bool = True, encoding: str = "utf-8") -> di
     if size == 0:
         raise DataError(f"{path} is empty")
     return {"file": path.name, "bytes": size, "sha256": digest.hexdigest()}
+
+
+def file_in(folder: Path, name: str) -> Path:
+    """Return the file of a name in a folder or in one of the folders in it.
+
+    Raises DataError when it is no folder, or no or several such files are there.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; one with {name} is needed")
+    found = sorted(folder.rglob(name))
+    if len(found) != 1:
+        places = ", ".join(str(path.relative_to(folder)) for path in found[:5])
+        there = f"several, {places}; leave one of them" if found else "none"
+        raise DataError(f"{folder} must hold one {name}; there is {there}")
+    return found[0]
 
 
 def _check_file(path: Path) -> None:
@@ -187,6 +204,20 @@ def read_csv(
         raise DataError(f"{path} has a header but no rows")
     chosen = table.select(row, **{name: pl.col(source) for name, source in wanted.items()})
     return chosen.head(int(str(last)) + 1), notes
+
+
+def header_of(path: Path, form: TextFormat | None = None) -> list[str] | None:
+    """The names in the first line of a text table, None where there is no such line to be read."""
+    form = form or TextFormat()
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        begin = file.read(_CHUNK_BYTES)
+    text = begin.removeprefix(codecs.BOM_UTF8).decode("latin-1")
+    first = text.splitlines()[:1]
+    if not first or "\0" in first[0]:
+        return None
+    return next(csv.reader(first, delimiter=form.separator), None)
 
 
 def _readable(path: Path, form: TextFormat) -> Path | bytes:

@@ -14,8 +14,8 @@ import polars as pl
 
 from gainakt.arrays import IntArray
 from gainakt.data.interactions import Dataset, skill_order
+from gainakt.data.logs import checked_rows
 from gainakt.data.prepare import arrange
-from gainakt.data.readers.generic import checked_rows
 from gainakt.data.rows import CORRECT, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP, Rows
 from gainakt.data.sources import KEY, ROW, as_text, check_columns, shortened
 from gainakt.data.vocabulary import Vocabulary

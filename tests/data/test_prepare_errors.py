@@ -164,7 +164,7 @@ def test_readers_and_options_that_are_not_there(tmp_path: Path) -> None:
     source.write_text(HEADER + GOOD)
     refused(
         tmp_path,
-        "no reader 'genric'; there are .*pykt; did you mean 'generic'",
+        "no reader 'genric'; there are .*pykt.*; did you mean 'generic'",
         lambda: prepare("genric", source, out),
     )
     refused(

@@ -194,6 +194,7 @@ def test_what_may_be_a_slip_is_counted(read: Read) -> None:
     text = "".join(f"{who},{what},{n % 2},{9 - n}\n" for who, what in rows for n in range(3))
     data = read(f"{HEAD},at\n{text}", timestamp="at")
     assert notes(data) == {
+        "times_may_be_seconds": 15,
         "backwards": 10,
         "nearly_equal_students": 3,
         "nearly_equal_skills": 1,

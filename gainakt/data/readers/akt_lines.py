@@ -142,12 +142,29 @@ def _student_ids(
     return ids
 
 
+def _recognises(source: Path) -> str | None:
+    files = sorted(source.glob("*.csv")) if source.is_dir() else [source]
+    if not files or not files[0].is_file():
+        return None
+    with files[0].open("rb") as file:
+        begin = file.read(1 << 20).decode("latin-1").splitlines()
+    lines = [[item.strip() for item in line.rstrip(",").split(",")] for line in begin[:4]]
+    for count in (3, 4):
+        if len(lines) < count:
+            continue
+        skills, answers = lines[count - 2 : count]
+        if len(skills) == len(answers) and set(answers) <= {"0", "1"} and len(lines[0]) < 3:
+            return f"it has {count} lines a student"
+    return None
+
+
 READER = Reader(
     name="akt_lines",
     source="a file with 3 lines (student, skills, answers) or 4 lines (student, problems, skills, "
     "answers) a student, or a folder of such files, each a fold",
     example="gainakt prepare akt_lines path/to/assist2009 --out data/assist2009",
     read=read,
+    recognises=_recognises,
     options={
         "lines": "lines a student, 3 or 4 (default: found out from the first student)",
         "heads": "what a student's first line is, ids or counts of answers (default: found out)",

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from gainakt.data.rows import CORRECT, ORDER, SKILL, STUDENT
-from gainakt.data.sources import Filter, Reader, Reading, fingerprint, read_csv
+from gainakt.data.sources import Filter, Reader, Reading, fingerprint, header_of, read_csv
 from gainakt.data.validation import check_rows, parse_order
 
 _COLUMNS = {STUDENT: "user_id", ORDER: "log_id", SKILL: "sequence_id", CORRECT: "correct"}
@@ -37,10 +37,19 @@ def _leave_out_fractional(rows: pl.DataFrame) -> tuple[pl.DataFrame, Filter]:
     )
 
 
+def _recognises(source: Path) -> str | None:
+    present = header_of(source) or []
+    # the other years' logs tell problems apart
+    if not set(_COLUMNS.values()) <= set(present) or "problem_id" in present:
+        return None
+    return "it has the columns " + ", ".join(_COLUMNS.values())
+
+
 READER = Reader(
     name="assist2015",
     source="the raw ASSISTments 2015 CSV, columns user_id, log_id, sequence_id, correct",
     example="gainakt prepare assist2015 path/to/2015_100_skill_builders_main_problems.csv "
     "--out data/assist2015",
     read=read,
+    recognises=_recognises,
 )

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
+from gainakt.data.logs import checked_rows
 from gainakt.data.rows import CORRECT, FOLD, ORDER, QUESTION, SKILL, STUDENT, TIMESTAMP
 from gainakt.data.sources import (
-    KEY,
-    ROW,
     Note,
     Reader,
     Reading,
@@ -19,13 +18,6 @@ from gainakt.data.sources import (
     check_columns,
     fingerprint,
     read_csv,
-)
-from gainakt.data.validation import (
-    check_rows,
-    number_interactions,
-    parse_order,
-    parse_times,
-    refuse_siblings,
 )
 from gainakt.errors import DataError
 
@@ -63,43 +55,6 @@ def read(source: Path, options: Mapping[str, str]) -> Reading:
     if TIMESTAMP in columns and "time_format" not in options:
         notes += _note_seconds(rows, columns[TIMESTAMP])
     return Reading(rows, fingerprints, notes=notes)
-
-
-def checked_rows(
-    rows: pl.DataFrame, file: str, columns: Mapping[str, str], time_format: str | None = None
-) -> pl.DataFrame:
-    """The rows of a `Reading` from rows of text, every one of them checked.
-
-    ``rows`` has ``row`` and columns of the interaction table; ``columns`` maps these to the names
-    that ``file`` uses. Raises DataError that names the first bad cell: file, row, column, value
-    and what is allowed.
-    """
-    if TIMESTAMP in columns:
-        times = parse_times(rows, TIMESTAMP, file, columns[TIMESTAMP], time_format)
-        rows = rows.with_columns(times.alias(TIMESTAMP))
-    if ORDER in columns:
-        keys = parse_order(rows, ORDER, file, columns[ORDER], time_format)
-        rows = rows.with_columns(keys.alias(ORDER))
-    rows = _in_order(check_rows(rows, file, columns))
-    if KEY in rows.columns and QUESTION not in rows.columns:
-        refuse_siblings(rows, file)
-    return rows
-
-
-def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows in the file's order unless an order column says otherwise, answers numbered.
-
-    Rows of one student and question that are neighbours then are the skills of one answer.
-    """
-    if ORDER not in rows.columns:
-        return number_interactions(rows)
-    by = [ORDER]
-    if QUESTION in rows.columns:  # of those with equal order, the rows of a question together
-        first = pl.col(ROW).min().over(STUDENT, ORDER, QUESTION).alias("first")
-        rows, by = rows.with_columns(first), [ORDER, "first"]
-    rows = rows.sort(*by, ROW).with_columns(pl.col(ORDER).alias(KEY))
-    rows = rows.sort(pl.col(ROW).min().over(STUDENT), *by, ROW)
-    return number_interactions(rows, KEY).drop("first", strict=False)
 
 
 def _note_seconds(rows: pl.DataFrame, column: str) -> list[Note]:

@@ -35,7 +35,7 @@ def read(source: Path, options: Mapping[str, str]) -> Reading:
         raise DataError(
             f"{source} is not a folder; the pykt reader takes one with train_valid.csv and test.csv"
         )
-    train, test = source / "train_valid.csv", source / "test.csv"
+    train, test = _learnt_from(source), source / "test.csv"
     fingerprints = [fingerprint(train), fingerprint(test)]
     learn, learn_padding = _read_file(train, is_test=False)
     held, held_padding = _read_file(test, is_test=True)
@@ -48,6 +48,13 @@ def read(source: Path, options: Mapping[str, str]) -> Reading:
         reason = "items of -1 that fill pyKT's sequences up to one length"
         filters.append(Filter("padding", reason, padding, 0))
     return Reading(rows, fingerprints, filters)
+
+
+def _learnt_from(folder: Path) -> Path:
+    """The file of the students that are not for testing; XES3G5M has sequences in its place."""
+    sequences = folder / "train_valid_sequences.csv"
+    whole = folder / "train_valid.csv"
+    return sequences if sequences.is_file() and not whole.is_file() else whole
 
 
 def _read_file(path: Path, *, is_test: bool) -> tuple[pl.DataFrame, int]:
@@ -129,4 +136,9 @@ READER = Reader(
     "the last two comma-joined (optional: questions, timestamps, is_repeat)",
     example="gainakt prepare pykt path/to/assist2015 --out data/assist2015",
     read=read,
+    recognises=lambda source: (
+        f"it holds {_learnt_from(source).name} and test.csv"
+        if source.is_dir() and _learnt_from(source).is_file() and (source / "test.csv").is_file()
+        else None
+    ),
 )
