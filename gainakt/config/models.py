@@ -154,8 +154,8 @@ class BKTParameters(ModelParameters):
     """Rounds of expectation maximisation, at most."""
 
 
-class LogisticParameters(ModelParameters):
-    """Logistic regression on counts of the past and the easiness of skills and questions."""
+class ItemParameters(ModelParameters):
+    """Base of learners without gradients that know items: questions, or else skills."""
 
     seq_len: Annotated[int, Field(ge=3, le=1 << 20)] = 10_000
     """Longest history that is read; longer ones are cut."""
@@ -166,6 +166,14 @@ class LogisticParameters(ModelParameters):
     def pools_skills(self) -> bool:
         """Whether a question with several skills is one step to the model."""
         return True
+
+
+class LogisticParameters(ItemParameters):
+    """Logistic regression on counts of the past and the easiness of skills and questions."""
+
+
+class IRTParameters(ItemParameters):
+    """Item response theory: a student's ability and an item's easiness."""
 
 
 class RateParameters(ModelParameters):
@@ -181,6 +189,7 @@ MODELS: dict[str, ModelSpec] = {
     "gainsum": ModelSpec(GainSumParameters, "gainakt.models.gainsum.model"),
     "bkt": ModelSpec(BKTParameters, "gainakt.baselines.bkt"),
     "logistic": ModelSpec(LogisticParameters, "gainakt.baselines.logistic"),
+    "irt": ModelSpec(IRTParameters, "gainakt.baselines.irt"),
     "success_rate": ModelSpec(RateParameters, "gainakt.baselines.success_rate"),
     "skill_mean": ModelSpec(RateParameters, "gainakt.baselines.skill_mean"),
 }

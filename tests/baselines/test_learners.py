@@ -12,6 +12,7 @@ import torch
 
 from gainakt.baselines.bkt import BKT, predict_bkt
 from gainakt.baselines.controls import make_controls
+from gainakt.baselines.irt import IRT
 from gainakt.baselines.logistic import Logistic
 from gainakt.baselines.skill_mean import SkillMean
 from gainakt.baselines.success_rate import SuccessRate
@@ -23,7 +24,7 @@ from gainakt.evaluation.readout import probability_of
 from tests.conftest import Outcome
 from tests.helpers import predictor_of, random_students, sequences_of, vocabulary_of
 
-LEARNERS = ["bkt", "logistic", "success_rate", "skill_mean"]
+LEARNERS = ["bkt", "irt", "logistic", "success_rate", "skill_mean"]
 
 
 def test_the_success_rate_by_hand() -> None:
@@ -38,6 +39,37 @@ def test_the_success_rate_by_hand() -> None:
     found = probability_of(readout.logit[readout.has_next])
     assert found == pytest.approx(expected, abs=1e-12)
     assert readout.next_mastery[readout.has_next] == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_ability_is_followed_answer_by_answer() -> None:
+    learner = IRT(2)
+    learner.get_buffer("ease_of_skill").copy_(torch.tensor([0.5, -1.0]))
+    readout = predictor_of(learner).read(sequences_of([(0, 1), (1, 0), (0, 1)]))
+    p = 1 / (1 + np.exp(-0.5))
+    precision = 1 + p * (1 - p)
+    ability = (1 - p) / precision
+    first = ability - 1.0
+    q = 1 / (1 + np.exp(-first))
+    precision += q * (1 - q)
+    second = ability - q / precision + 0.5
+    assert readout.logit[readout.has_next] == pytest.approx([first, second], abs=1e-6)
+
+
+def test_item_response_theory_finds_how_easy_items_are() -> None:
+    rng = np.random.default_rng(1)
+    ease = rng.normal(size=8)
+    skills = rng.integers(8, size=(600, 25))
+    ability = rng.normal(size=(600, 1))
+    right = rng.random(skills.shape) < 1 / (1 + np.exp(-ability - ease[skills]))
+    students = [
+        list(zip(s, r, strict=True))
+        for s, r in zip(skills.tolist(), right.astype(int).tolist(), strict=True)
+    ]
+    learner = IRT(8)
+    learner.fit(sequences_of(*students))
+    found = learner.get_buffer("ease_of_skill").numpy()
+    assert np.corrcoef(found, ease)[0, 1] > 0.99
+    assert np.abs(found - ease).max() < 0.25
 
 
 def test_the_skill_mean_reads_no_answer() -> None:

@@ -163,6 +163,8 @@ def reader_of(name: str, n_questions: int = QUESTIONS) -> KnowledgeTracer:
             if key == "answers_to":  # what a learner without gradients knows of questions
                 counts[0, 1:] = torch.arange(n_questions)
                 counts[1, 1:] = n_questions
+            if key == "ease_of_question":
+                counts[1:] = torch.arange(n_questions)
     return model.eval()
 
 
