@@ -6,7 +6,7 @@ that it reads. What each can and cannot catch stands in its docstring.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -210,9 +210,9 @@ def shuffled_answers(
     )
 
 
-def headline_column(table: Table) -> str:
+def headline_column(columns: Collection[str]) -> str:
     """Return the column of the official figure: of questions where they have several skills."""
-    return OF_QUESTION if OF_QUESTION in table else "probability"
+    return OF_QUESTION if OF_QUESTION in columns else "probability"
 
 
 def _none(audit: str, why: str) -> Finding:

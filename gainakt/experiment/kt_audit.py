@@ -64,7 +64,7 @@ def _probabilities(predictor: Predictor, part: Dataset, prior: FloatArray) -> Fl
     tables = pa.concat_tables([table for _, table in predict(predictor, part, everyone)])
     names = tables["student"].to_pylist()
     row = np.array([begin[name] for name in names], np.int64) + tables["position"].to_numpy()
-    found[row] = tables[headline_column({n: None for n in tables.column_names})].to_numpy()  # type: ignore[dict-item]
+    found[row] = tables[headline_column(tables.column_names)].to_numpy()
     return found
 
 

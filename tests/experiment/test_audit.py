@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from gainakt.config.models import MODELS, ModelSpec
 from gainakt.data.interactions import load_dataset
 from gainakt.data.writing import write_dataset
 from gainakt.evaluation.duplicates import almost_identical, same_ids
+from gainakt.evaluation.metrics import auc
 from tests.experiment.leaky import LEAKS, KnowsByHeart
 
 AUDITS = (
@@ -177,3 +181,125 @@ def test_a_trained_network_passes(gainsum_run, gainakt) -> None:
     assert done.code == 0, found
     assert found["causality"]["figures"]["largest_move"] <= 1e-6
     (gainsum_run / "audit.json").unlink()
+
+
+def foreign(path: Path, data: Path, probability, *, first_rows_only: bool = True) -> Path:
+    """A CSV file with another tool's predictions of the test students, as it might name columns."""
+    dataset = load_dataset(data)
+    lines = ["uid,order,label,pred"]
+    for student in dataset.students("test", 1, -1).tolist():
+        begin, end = int(dataset.offsets[student]), int(dataset.offsets[student + 1])
+        orders = dataset.rows.order[begin:end]
+        for place in range(1, end - begin):
+            sibling = orders[place] == orders[place - 1]
+            if orders[place] != orders[0] and not (first_rows_only and sibling):
+                answer = int(dataset.rows.response[begin + place])
+                said = probability(answer, bool(sibling), student * 1000 + place)
+                lines.append(f"{dataset.student_ids[student]},{place},{answer},{said:.4f}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def noise(answer: int, sibling: bool, seed: int) -> float:
+    return float(np.random.default_rng(seed).uniform(0.2, 0.9))
+
+
+def audit_foreign(gainakt, file: Path, data: Path, out: Path, *words: str):
+    given = (f"--predictions={file}", f"--data={data}", f"--out={out}", "--fold=1", "--quiet")
+    done = gainakt("audit", *given, "--json", *words)
+    assert done.out, done.err
+    return {f["audit"]: f for f in json.loads(done.out)["findings"]}, done.code
+
+
+def test_another_tools_predictions_are_audited_and_become_a_row(data, gainakt, tmp_path) -> None:
+    file = foreign(tmp_path / "theirs.csv", data, noise)
+    findings, code = audit_foreign(gainakt, file, data, tmp_path / "runs", "--name", "theirs 1")
+    assert code == 0
+    assert outcomes(findings) == {
+        "causality": "NOT APPLICABLE",
+        "sibling skills": "NOT APPLICABLE",
+        "students in two splits": "PASS",
+        "shuffled answers": "NOT APPLICABLE",
+        "too good to be true": "PASS",
+    }
+    (row,) = json.loads(gainakt("leaderboard", tmp_path / "runs", "--json").out)
+    assert row["model"] == "theirs 1" and row["trainings"] == 1
+    assert row["auc"] == pytest.approx(findings["too good to be true"]["figures"]["auc_model"])
+    assert row["auc_interval_low"] < row["auc"]
+    again = gainakt(
+        "audit",
+        f"--predictions={file}",
+        f"--data={data}",
+        f"--out={tmp_path / 'runs'}",
+        "--name",
+        "theirs 1",
+    )
+    assert again.code == 1 and "exists already" in again.err
+
+
+def test_another_tools_leaks_are_caught(data, gainakt, tmp_path) -> None:
+    too_good = lambda answer, sibling, seed: 0.3 + 0.4 * answer  # noqa: E731
+    file = foreign(tmp_path / "good.csv", data, too_good)
+    findings, code = audit_foreign(gainakt, file, data, tmp_path / "runs")
+    assert code == 1 and findings["too good to be true"]["outcome"] == "FAIL"
+
+    def through_the_first(answer: int, sibling: bool, seed: int) -> float:
+        return 0.3 + 0.4 * answer if sibling else noise(answer, sibling, seed)
+
+    file = foreign(tmp_path / "sib.csv", data, through_the_first, first_rows_only=False)
+    findings, code = audit_foreign(gainakt, file, data, tmp_path / "runs")
+    assert code == 1 and findings["sibling skills"]["outcome"] == "FAIL"
+    assert findings["too good to be true"]["outcome"] == "PASS", "only first rows are scored"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace("uid,", "who,"), "no column student or"),
+        (lambda text: text.replace(",1,", ",7,", 1), "0 or 1"),
+        (lambda text: text.replace("0.", "3.", 1), "between 0 and 1"),
+        (lambda text: text.replace("s0,", "nobody,", 1), "'nobody' is not in data set"),
+        (lambda text: "\n".join([*text.split("\n")[:2], *text.split("\n")[1:]]), "twice"),
+        (lambda text: text.replace("s0,1,", "s0,999,").replace("s0,2,", "s0,998,"), "outside"),
+        (lambda text: text.replace(",0,0.", ",1,0."), "are not those of the data"),
+    ],
+)
+def test_a_table_that_is_not_of_the_data_is_refused(change, said, data, gainakt, tmp_path) -> None:
+    file = foreign(tmp_path / "theirs.csv", data, noise)
+    file.write_text(change(file.read_text()))
+    words = (f"--predictions={file}", f"--data={data}", f"--out={tmp_path / 'runs'}")
+    done = gainakt("audit", *words)
+    assert done.code == 1 and said in done.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_audit_is_to_look_at_must_be_said(data, gainakt, tmp_path) -> None:
+    assert "needs a run" in gainakt("audit").err
+    assert "needs --data" in gainakt("audit", "--predictions", tmp_path / "x.csv").err
+
+
+def test_the_export_for_kt_audit(data, audited, gainakt, tmp_path) -> None:
+    _, _, run = audited("logistic", data)
+    done = gainakt("audit", run, "--export", tmp_path / "kt.csv", "--json", "--quiet")
+    assert done.code == 0, done.err
+    rows = list(csv.DictReader((tmp_path / "kt.csv").open()))
+    assert len(rows) == json.loads(done.out)["rows"] == 150 * 25, "a row an answer"
+    assert {row["split"] for row in rows} == {"train", "valid", "test"}
+    assert len({(row["user_id"], row["timestamp"]) for row in rows}) == len(rows)
+    assert all(row["kc_ids"].startswith("kc") for row in rows)
+    assert any("|" in row["kc_ids"] for row in rows)
+    gainakt("evaluate", run, "--quiet")
+    metrics = json.loads((run / "evaluation_test.json").read_text())
+    scored = [row for row in rows if row["split"] == "test" and row["timestamp"] != "0"]
+    answers = np.array([int(row["y_true"]) for row in scored])
+    said = np.array([float(row["y_pred"]) for row in scored])
+    assert auc(answers, said) == pytest.approx(metrics["question_auc"], abs=1e-12)
+
+    tool = shutil.which("kt-audit")
+    if tool is None:
+        pytest.skip(
+            "kt-audit is not installed; pip install kt-audit==0.2.* and have it on the path"
+        )
+    words = [tool, "run", str(tmp_path / "kt.csv"), "--out", str(tmp_path / "report")]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
