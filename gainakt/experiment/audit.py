@@ -44,7 +44,6 @@ MARGIN = 0.05
 WITHIN_MARGIN = 0.10
 # So large a share of students with the history of a training student is a leak.
 SHARE_OF_DUPLICATES = 0.01
-AUDIT_FILE = "audit.json"
 SAMPLES = 200
 
 Table = Mapping[str, Any]
@@ -122,7 +121,7 @@ def audit_run(
     name = str(folder.path.name)
     audited = Audited(name, run.stored.name, split, findings)
     stamp = folder.stamp(run.stored.manifest["interactions_sha256"])
-    write_json(folder.path / AUDIT_FILE, audited.as_dict() | {"of_files": stamp})
+    write_json(folder.audit, audited.as_dict() | {"of_files": stamp})
     return audited
 
 

@@ -22,7 +22,6 @@ from gainakt.evaluation.metrics import RunningMetrics, auc
 from gainakt.evaluation.protocol import PREDICTIONS
 from gainakt.evaluation.within import within_figures
 from gainakt.experiment.audit import (
-    AUDIT_FILE,
     SAMPLES,
     Audited,
     duplicates,
@@ -270,7 +269,7 @@ def _keep(
     with replacing(folder.predictions) as temporary:
         arrays = [values[n].cast(PREDICTIONS.field(n).type) for n in PREDICTIONS.names]
         pq.write_table(pa.table(arrays, schema=PREDICTIONS), temporary)
-    write_json(folder.path / AUDIT_FILE, audited.as_dict())
+    write_json(folder.audit, audited.as_dict())
     record = {
         "name": audited.of,
         "data": {n: dataset.manifest[n] for n in ("name", "interactions_sha256")},

@@ -29,6 +29,11 @@ class ExternalFolder:
         """Every prediction, with the columns that an evaluation writes."""
         return self.path / "predictions_test.parquet"
 
+    @property
+    def audit(self) -> Path:
+        """audit.json: what `gainakt audit` found."""
+        return self.path / "audit.json"
+
     def read(self) -> dict[str, Any]:
         """Return what external.json says.
 

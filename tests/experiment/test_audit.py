@@ -282,7 +282,7 @@ def test_the_export_for_kt_audit(data, audited, gainakt, tmp_path) -> None:
     _, _, run = audited("logistic", data)
     done = gainakt("audit", run, "--export", tmp_path / "kt.csv", "--json", "--quiet")
     assert done.code == 0, done.err
-    rows = list(csv.DictReader((tmp_path / "kt.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "kt.csv").read_text().splitlines()))
     assert len(rows) == json.loads(done.out)["rows"] == 150 * 25, "a row an answer"
     assert {row["split"] for row in rows} == {"train", "valid", "test"}
     assert len({(row["user_id"], row["timestamp"]) for row in rows}) == len(rows)
