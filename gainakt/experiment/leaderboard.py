@@ -25,6 +25,8 @@ from gainakt.experiment.entries import Entry
 from gainakt.words import counted
 
 SAMPLES = 1000
+# Of m comparisons none could have a corrected p under .05 with fewer than 40 m resamples.
+ENOUGH_FOR_EACH = 40
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,13 @@ def _of_data_set(
     if rows[first].auc is None:
         return [rows[i] for i in order]
     rows[first] = replace(rows[first], is_best=True)
+    common = {i: parts_in_common(tested[i], tested[first]) for i in order[1:] if tested[i]}
+    common = {i: parts for i, parts in common.items() if parts}
+    samples = max(samples, ENOUGH_FOR_EACH * len(common))
     differences = {}
-    for i in order[1:]:
-        parts = parts_in_common(tested[i], tested[first])
-        if parts:
-            say(f"{data}: {rows[i].model} beside {rows[first].model}, {samples:,} resamples")
-            differences[i] = paired_over_parts(parts, samples)
+    for i, parts in common.items():
+        say(f"{data}: {rows[i].model} beside {rows[first].model}, {samples:,} resamples")
+        differences[i] = paired_over_parts(parts, samples)
     corrected = holm([difference.p for difference in differences.values()])
     for (i, difference), p in zip(differences.items(), corrected, strict=True):
         rows[i] = replace(rows[i], against_best=difference, p_corrected=p)
