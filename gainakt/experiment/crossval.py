@@ -149,18 +149,17 @@ def carry_out(
     Raises:
         KeyboardInterrupt: it was stopped; the same call goes on.
     """
-    settings = {experiment.parent: experiment.settings(jobs) for experiment in experiments}
+    settings = [experiment.settings(jobs) for experiment in experiments]
     cells = [(experiment, cell) for experiment in experiments for cell in experiment.cells]
     waiting = [(experiment, cell) for experiment, cell in cells if not experiment.is_done(cell)]
-    at_once = settings[experiments[0].parent]
     where = " and ".join(dict.fromkeys(str(experiment.parent) for experiment in experiments[:2]))
     console.say(
         f"{len(cells)} runs in {where}{' and others' if len(experiments) > 2 else ''}, "
         f"{len(cells) - len(waiting)} finished already; "
-        f"{at_once['jobs']} at a time with {at_once['threads']} threads each"
+        f"{settings[0]['jobs']} at a time with {settings[0]['threads']} threads each"
     )
     with stop_on_interrupt(console, "as soon as every run has kept its state") as stopped:
-        failed = _work_through(waiting, at_once, console, stopped)
+        failed = _work_through(waiting, settings[0]["jobs"], console, stopped)
     if stopped():
         raise KeyboardInterrupt
     return failed
@@ -168,7 +167,7 @@ def carry_out(
 
 def _work_through(
     waiting: list[tuple[CrossExperiment, Cell]],
-    settings: dict[str, int],
+    jobs: int,
     console: RunConsole,
     stopped: Callable[[], bool],
 ) -> list[str]:
@@ -177,14 +176,15 @@ def _work_through(
     A cell comes back to the queue until it is done: it is trained, then evaluated. When this
     process is stopped its children are stopped with it, and the next call resumes them.
     """
-    free = list(range(settings["jobs"]))
+    free = list(range(jobs))
     running: dict[int, tuple[CrossExperiment, Cell, subprocess.Popen[bytes]]] = {}
     failed = []
     try:
         while (waiting or running) and not stopped():
             while waiting and free:
                 (experiment, cell), slot = waiting.pop(0), free.pop(0)
-                process = experiment.start(cell, slot, settings["threads"])
+                threads = experiment.settings(None)["threads"]
+                process = experiment.start(cell, slot, threads)
                 running[slot] = experiment, cell, process
             time.sleep(_POLL_SECONDS)
             for slot in [s for s, (_, _, process) in running.items() if process.poll() is not None]:
