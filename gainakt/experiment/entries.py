@@ -141,6 +141,8 @@ def _of_run(run: RunFolder) -> Iterator[Entry]:
         )
     except (LookupError, TypeError) as error:
         raise ExperimentError(f"{run.path}: data.json is damaged: {error}") from None
+    except GainaktError as error:
+        raise ExperimentError(f"{run.path}: {error}") from None
     try:
         yield _measured(run, entry)
     except GainaktError as error:
