@@ -37,6 +37,8 @@ from gainakt.words import counted
 
 # Students whose histories causality and sibling skills change.
 STUDENTS = 200
+# More students than this are not held together.
+MOST_STUDENTS = 20_000
 # A headline this far above logistic regression on counts is suspected; what honest models have led
 # by stands in docs/audit.md.
 MARGIN = 0.05
@@ -106,6 +108,9 @@ def audit_run(
     everyone = run.stored.students(split, folds.fold, folds.test_fold)
     seed = run.checkpoint.config.runtime.seed
     rng = Stream.AUDIT.generator(seed, 4)
+    if len(everyone) > MOST_STUDENTS:
+        say(f"of {len(everyone):,} students {MOST_STUDENTS:,} are audited, drawn at random")
+        everyone = np.sort(rng.choice(everyone, MOST_STUDENTS, replace=False))
     some = np.sort(rng.choice(everyone, min(students, len(everyone)), replace=False))
     say(f"changing the histories of {counted(len(some), 'student')}")
     findings = [
