@@ -26,6 +26,7 @@ class Stream(Enum):
     CONSISTENCY_SKILLS = (11, "skills of the consistency check, where there are many")
     PROBES = (12, "answers that are flipped and removed one by one")
     CALIBRATION = (10, "chance errors that the calibration error is corrected for")
+    AUDIT = (20, "moments, changes and shuffled answers of an audit")
 
     def __init__(self, key: int, purpose: str) -> None:
         self.key = key

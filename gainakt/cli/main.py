@@ -11,7 +11,7 @@ from cyclopts.exceptions import CycloptsError
 from rich.console import Console
 
 from gainakt._version import __version__
-from gainakt.cli import data, results, training
+from gainakt.cli import auditing, benchmarks, data, results, training
 from gainakt.cli.parameters import exactly, join_switches
 from gainakt.errors import GainaktError
 from gainakt.files import refuse_other_than_text
@@ -33,6 +33,7 @@ for verb in (
     training.train,
     results.check,
     results.evaluate,
+    auditing.audit,
     results.score,
     results.explain,
     training.resume,
@@ -40,6 +41,8 @@ for verb in (
     results.compare,
     results.report,
     training.crossval,
+    benchmarks.benchmark,
+    benchmarks.leaderboard,
 ):
     app.command(verb)
 

@@ -44,6 +44,25 @@ Tolerance = Annotated[
 ]
 
 
+Folds = Annotated[
+    list[int] | None,
+    Parameter(negative=(), consume_multiple=True, help="Folds to validate on (all)."),
+]
+Seeds = Annotated[
+    list[int] | None,
+    Parameter(negative=(), consume_multiple=True, help="Seeds to train with (`all`)."),
+]
+RotateTest = Annotated[
+    bool,
+    Parameter(
+        name=("--rotate_test", "--rotate-test"),
+        negative=(),
+        help="Each fold tests in turn and the one after it validates.",
+    ),
+]
+Jobs = Annotated[int | None, Parameter(help="Runs at a time; the cores are shared out among them.")]
+
+
 def print_result(values: dict[str, Any], as_json: bool, line: object) -> None:
     print(json.dumps(values) if as_json else line)
 

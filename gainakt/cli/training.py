@@ -12,10 +12,14 @@ from gainakt.cli.parameters import with_parameters
 from gainakt.cli.shared import (
     OUT,
     DataFolder,
+    Folds,
+    Jobs,
     Json,
     NoReport,
     Quiet,
+    RotateTest,
     Run,
+    Seeds,
     Tolerance,
     find,
     print_result,
@@ -157,25 +161,10 @@ def crossval(
     data: Annotated[
         Path | None, Parameter(help="Prepared data set; without it, simulated students.")
     ] = None,
-    folds: Annotated[
-        list[int] | None,
-        Parameter(negative=(), consume_multiple=True, help="Folds to validate on (all)."),
-    ] = None,
-    seeds: Annotated[
-        list[int] | None,
-        Parameter(negative=(), consume_multiple=True, help="Seeds to train with (`all`)."),
-    ] = None,
-    rotate_test: Annotated[
-        bool,
-        Parameter(
-            name=("--rotate_test", "--rotate-test"),
-            negative=(),
-            help="Each fold tests in turn and the one after it validates.",
-        ),
-    ] = False,
-    jobs: Annotated[
-        int | None, Parameter(help="Runs at a time; the cores are shared out among them.")
-    ] = None,
+    folds: Folds = None,
+    seeds: Seeds = None,
+    rotate_test: RotateTest = False,
+    jobs: Jobs = None,
     out: Annotated[Path, Parameter(help="Where the parent folder is made.")] = OUT,
     quiet: Quiet = False,
     as_json: Json = False,

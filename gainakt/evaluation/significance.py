@@ -273,3 +273,17 @@ def paired_over_parts(parts: Sequence[Part], samples: int = 1000, seed: int = 0)
     p = min(1.0, 2 * min(below, above) / (len(drawn) + 1))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Difference(observed, float(low), float(high), float(p), n_students, len(drawn))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for being several, so that any false alarm at all has their level.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none gets smaller than the
+    one before it. Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected

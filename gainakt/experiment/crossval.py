@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gainakt.config import Config, config_hash, dump_config
+from gainakt.config import Config
 from gainakt.data.interactions import TEST_FOLD, Dataset, load_dataset
 from gainakt.errors import ConfigError, ExperimentError
 from gainakt.evaluation.significance import Summary, summarise_runs
+from gainakt.experiment.cells import (
+    METRICS,
+    Cell,
+    CrossExperiment,
+    figures_in_words,
+    parent_folder,
+)
 from gainakt.experiment.compare import as_csv, as_markdown
 from gainakt.experiment.console import RunConsole
 from gainakt.experiment.groups import headline_figures, scored_by
 from gainakt.experiment.stopping import stop_on_interrupt
 from gainakt.files import write_atomically
-from gainakt.machine import cores
-from gainakt.record.folder import COMPLETED, RunFolder, read_json, write_json
+from gainakt.record.folder import read_json, write_json
 from gainakt.words import counted
 
 _POLL_SECONDS = 0.2
-_COMMON = "config.common.json"
-METRICS = ("val_auc", "val_accuracy", "test_auc", "test_accuracy")
 SPLIT_NAMES = {"val": "valid", "test": "test"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of the experiment: the fold that validates, the one that tests, and a seed."""
-
-    fold: int
-    seed: int
-    test_fold: int
-
-    def title(self, config: Config) -> str:
-        """Return the run's short title."""
-        tested = "" if self.test_fold == TEST_FOLD else f"-test{self.test_fold}"
-        return f"{config.experiment.short_title[:40]}-fold{self.fold}{tested}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +52,9 @@ class CrossValidation:
 
     def text(self) -> str:
         """Return the summary for people, the figure to quote last."""
-        lines = [f"fold {row['fold']}  seed {row['seed']}  {_figures(row)}" for row in self.rows]
+        lines = [
+            f"fold {row['fold']}  seed {row['seed']}  {figures_in_words(row)}" for row in self.rows
+        ]
         lines += [f"{name}: {summary.text()}" for name, summary in self.summaries.items()]
         lines.append(f"figure to quote: {self.headline()}")
         return "\n".join(lines)
@@ -110,6 +100,26 @@ def cross_validate(
         ExperimentError: a run failed; those that finished are kept.
         KeyboardInterrupt: it was stopped; the same call goes on.
     """
+    experiment = plan(config, data, out, folds=folds, seeds=seeds, rotate_test=rotate_test)
+    failed = carry_out([experiment], jobs, console)
+    if failed:
+        raise ExperimentError(
+            f"{len(failed)} of {len(experiment.cells)} runs failed: {'; '.join(failed)}. Mend the "
+            "cause and give the same command again; finished runs are kept"
+        )
+    return summarise_experiment(experiment)
+
+
+def plan(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    folds: Sequence[int] | None,
+    seeds: Sequence[int] | None,
+    rotate_test: bool = False,
+) -> CrossExperiment:
+    """Make the parent folder of an experiment, with the list of its runs; see `cross_validate`."""
     dataset = load_dataset(data)
     _refuse_repeated(folds=folds or (), seeds=seeds or config.seeds.all)
     cells = [
@@ -118,29 +128,46 @@ def cross_validate(
         for fold, test_fold in _folds(dataset, folds, config.data.test_fold, rotate_test)
     ]
     tests = bool(np.isin(dataset.folds, [cell.test_fold for cell in cells]).any())
-    experiment = _Experiment(_parent(config, dataset, out), config, data, tests)
-    settings = experiment.settings(jobs)
-    waiting = [cell for cell in cells if not experiment.is_done(cell)]
+    experiment = CrossExperiment(parent_folder(config, dataset, out), config, data, tests, cells)
+    experiment.record_cells()
+    return experiment
+
+
+def carry_out(
+    experiments: Sequence[CrossExperiment], jobs: int | None, console: RunConsole
+) -> list[str]:
+    """Carry out every run of experiments that is not finished, in one queue.
+
+    Args:
+        experiments: planned ones.
+        jobs: runs at a time; see `cross_validate`.
+        console: where to report.
+
+    Returns:
+        What failed and why; the other runs are finished.
+
+    Raises:
+        KeyboardInterrupt: it was stopped; the same call goes on.
+    """
+    settings = [experiment.settings(jobs) for experiment in experiments]
+    cells = [(experiment, cell) for experiment in experiments for cell in experiment.cells]
+    waiting = [(experiment, cell) for experiment, cell in cells if not experiment.is_done(cell)]
+    where = " and ".join(dict.fromkeys(str(experiment.parent) for experiment in experiments[:2]))
     console.say(
-        f"{len(cells)} runs in {experiment.parent}, {len(cells) - len(waiting)} finished already; "
-        f"{settings['jobs']} at a time with {settings['threads']} threads each"
+        f"{len(cells)} runs in {where}{' and others' if len(experiments) > 2 else ''}, "
+        f"{len(cells) - len(waiting)} finished already; "
+        f"{settings[0]['jobs']} at a time with {settings[0]['threads']} threads each"
     )
     with stop_on_interrupt(console, "as soon as every run has kept its state") as stopped:
-        failed = _work_through(experiment, waiting, settings, console, stopped)
+        failed = _work_through(waiting, settings[0]["jobs"], console, stopped)
     if stopped():
         raise KeyboardInterrupt
-    if failed:
-        raise ExperimentError(
-            f"{len(failed)} of {len(cells)} runs failed: {'; '.join(failed)}. Mend the cause and "
-            "give the same command again; finished runs are kept"
-        )
-    return summarise_experiment(experiment, cells)
+    return failed
 
 
 def _work_through(
-    experiment: _Experiment,
-    waiting: list[Cell],
-    settings: dict[str, int],
+    waiting: list[tuple[CrossExperiment, Cell]],
+    jobs: int,
     console: RunConsole,
     stopped: Callable[[], bool],
 ) -> list[str]:
@@ -149,29 +176,34 @@ def _work_through(
     A cell comes back to the queue until it is done: it is trained, then evaluated. When this
     process is stopped its children are stopped with it, and the next call resumes them.
     """
-    free = list(range(settings["jobs"]))
-    running: dict[Cell, tuple[int, subprocess.Popen[bytes]]] = {}
+    free = list(range(jobs))
+    running: dict[int, tuple[CrossExperiment, Cell, subprocess.Popen[bytes]]] = {}
     failed = []
     try:
         while (waiting or running) and not stopped():
             while waiting and free:
-                cell, slot = waiting.pop(0), free.pop(0)
-                running[cell] = slot, experiment.start(cell, slot, settings["threads"])
+                (experiment, cell), slot = waiting.pop(0), free.pop(0)
+                threads = experiment.settings(None)["threads"]
+                process = experiment.start(cell, slot, threads)
+                running[slot] = experiment, cell, process
             time.sleep(_POLL_SECONDS)
-            for cell in [c for c, (_, process) in running.items() if process.poll() is not None]:
-                slot, process = running.pop(cell)
+            for slot in [s for s, (_, _, process) in running.items() if process.poll() is not None]:
+                experiment, cell, process = running.pop(slot)
                 free.append(slot)
                 if process.returncode:
-                    failed.append(f"{cell.title(experiment.config)}: {experiment.last_words(cell)}")
+                    reason = experiment.last_words(cell)
+                    experiment.record_cells({cell: reason})
+                    failed.append(f"{cell.title(experiment.config)}: {reason}")
                     console.say(failed[-1])
                 elif experiment.is_done(cell):
+                    experiment.record_cells({cell: None})
                     console.say(experiment.headline(cell))
                 else:
-                    waiting.insert(0, cell)
+                    waiting.insert(0, (experiment, cell))
     finally:
-        for _, process in running.values():
+        for _, _, process in running.values():
             process.terminate()
-        for _, process in running.values():
+        for _, _, process in running.values():
             process.wait()
     return failed
 
@@ -200,122 +232,9 @@ def _folds(
     return [(fold, test_fold) for fold in folds or present if fold != test_fold]
 
 
-def _parent(config: Config, dataset: Dataset, out: Path) -> Path:
-    """The experiment's folder: named by what determines it, without fold and seed."""
-    common = config.model_copy(
-        update={
-            "runtime": config.runtime.model_copy(update={"seed": 0}),
-            "seeds": config.seeds.model_copy(update={"primary": 0}),
-            "data": config.data.model_copy(update={"fold": 0, "test_fold": TEST_FOLD}),
-        }
-    )
-    key = config_hash(common)[:8] + dataset.manifest["interactions_sha256"][:4]
-    name = f"crossval_{config.experiment.model}_{config.experiment.short_title}_{key}"
-    path = out / name
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExperimentError(f"cannot make {path}: {error.strerror or error}") from None
-    return path.resolve()
-
-
-@dataclass(frozen=True)
-class _Experiment:
-    """The parent folder, and what all of its runs have in common."""
-
-    parent: Path
-    config: Config
-    data: Path
-    tests: bool
-
-    def settings(self, jobs: int | None) -> dict[str, int]:
-        """Runs at a time, and threads of each; those of the first call hold, to the last bit."""
-        if jobs is not None and jobs < 1:
-            raise ConfigError(f"jobs = {jobs}: must be at least 1")
-        path = self.parent / "crossval.json"
-        if path.is_file():
-            recorded: dict[str, int] = read_json(path)
-            return recorded | ({"jobs": jobs} if jobs else {})
-        gpus = _gpus(self.config)
-        jobs = jobs or gpus or cores()
-        threads = self.config.hardware.threads or max(1, cores() // jobs)
-        settings = {"jobs": jobs, "threads": threads}
-        write_json(self.parent / _COMMON, dump_config(self.config))
-        write_json(path, settings)
-        return settings
-
-    def run_of(self, cell: Cell) -> RunFolder | None:
-        """Return the cell's latest folder that can be gone on with, None if there is none."""
-        name = f"*_{self.config.experiment.model}_{cell.title(self.config)}"
-        found = [RunFolder(path) for path in sorted(self.parent.glob(name))]
-        begun = [run for run in found if run.data.is_file()]
-        return begun[-1] if begun else None
-
-    def is_done(self, cell: Cell) -> bool:
-        """Return whether the cell is trained and, where there are test students, evaluated."""
-        run = self.run_of(cell)
-        return run is not None and _trained(run) and (self._evaluated(run) or not self.tests)
-
-    def _evaluated(self, run: RunFolder) -> bool:
-        return run.current(run.evaluation("test")) is not None
-
-    def start(self, cell: Cell, slot: int, threads: int) -> subprocess.Popen[bytes]:
-        """Start what the cell needs next: training, going on, or evaluation on test students."""
-        run = self.run_of(cell)
-        if run is None:
-            words = ["train", "--config", str(self.parent / _COMMON), "--out", str(self.parent)]
-            words += ["--no-report"]
-            words += [f"--fold={cell.fold}", f"--test_fold={cell.test_fold}"]
-            words += [f"--seed={cell.seed}", f"--threads={threads}"]
-            words += [f"--short_title={cell.title(self.config)}"]
-        elif not _trained(run):
-            words = ["resume", str(run.path), "--no-report"]
-        else:
-            words = ["evaluate", str(run.path), "--split", "test"]
-        environment = dict(os.environ)
-        if gpus := _gpus(self.config):
-            environment["CUDA_VISIBLE_DEVICES"] = str(slot % gpus)
-        with self._log(cell).open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "gainakt", *words, "--data", str(self.data.resolve())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
-
-    def last_words(self, cell: Cell) -> str:
-        """Return the last line that the cell's processes printed."""
-        lines = self._log(cell).read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "no output")
-
-    def headline(self, cell: Cell) -> str:
-        """Return a finished cell's figures in a line."""
-        run = self.run_of(cell)
-        assert run is not None
-        return f"{cell.title(self.config)}: " + _figures(headline_figures(run))
-
-    def _log(self, cell: Cell) -> Path:
-        return self.parent / f"{cell.title(self.config)}.log"
-
-
-def _gpus(config: Config) -> int:
-    import torch
-
-    on_gpu = config.hardware.devices in ("auto", "cuda") and torch.cuda.is_available()
-    return torch.cuda.device_count() if on_gpu else 0
-
-
-def _trained(run: RunFolder) -> bool:
-    return run.results.is_file() and read_json(run.results)["status"] == COMPLETED
-
-
-def _figures(row: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {row[name]:.5f}" for name in METRICS if row.get(name) is not None)
-
-
-def summarise_experiment(experiment: _Experiment, cells: Sequence[Cell]) -> CrossValidation:
+def summarise_experiment(experiment: CrossExperiment) -> CrossValidation:
     """Collect the figures of finished runs, and write the summary as JSON, CSV and Markdown."""
+    cells = experiment.cells
     rows: list[dict[str, Any]] = []
     for cell in cells:
         run = experiment.run_of(cell)

@@ -220,6 +220,11 @@ class RunFolder:
         """Measures of interpretability on a split."""
         return self.path / f"interpretability_{split}.json"
 
+    @property
+    def audit(self) -> Path:
+        """audit.json: what `gainakt audit` found."""
+        return self.path / "audit.json"
+
     def stamp(self, data_sha256: str) -> dict[str, str]:
         """Return what a file that is derived from the best checkpoint keeps, to be known as such.
 
