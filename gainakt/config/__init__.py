@@ -42,6 +42,7 @@ from gainakt.config.models import (
     IRTParameters,
     LogisticParameters,
     ModelParameters,
+    PFAParameters,
     RateParameters,
 )
 
@@ -69,6 +70,7 @@ __all__ = [
     "Interpretability",
     "LogisticParameters",
     "ModelParameters",
+    "PFAParameters",
     "RateParameters",
     "Refinement",
     "Runtime",

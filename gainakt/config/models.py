@@ -176,6 +176,18 @@ class IRTParameters(ItemParameters):
     """Item response theory: a student's ability and an item's easiness."""
 
 
+class PFAParameters(ModelParameters):
+    """Performance factors analysis: counts of right and wrong answers, weighed by skill."""
+
+    seq_len: Annotated[int, Field(ge=3, le=1 << 20)] = 10_000
+    """Longest history that is read; longer ones are cut."""
+
+    @property
+    def pools_skills(self) -> bool:
+        """Whether a question with several skills is one step to the model."""
+        return True
+
+
 class RateParameters(ModelParameters):
     """Shares of right answers, counted."""
 
@@ -190,6 +202,7 @@ MODELS: dict[str, ModelSpec] = {
     "bkt": ModelSpec(BKTParameters, "gainakt.baselines.bkt"),
     "logistic": ModelSpec(LogisticParameters, "gainakt.baselines.logistic"),
     "irt": ModelSpec(IRTParameters, "gainakt.baselines.irt"),
+    "pfa": ModelSpec(PFAParameters, "gainakt.baselines.pfa"),
     "success_rate": ModelSpec(RateParameters, "gainakt.baselines.success_rate"),
     "skill_mean": ModelSpec(RateParameters, "gainakt.baselines.skill_mean"),
 }

@@ -14,6 +14,7 @@ from gainakt.baselines.bkt import BKT, predict_bkt
 from gainakt.baselines.controls import make_controls
 from gainakt.baselines.irt import IRT
 from gainakt.baselines.logistic import Logistic
+from gainakt.baselines.pfa import PFA
 from gainakt.baselines.skill_mean import SkillMean
 from gainakt.baselines.success_rate import SuccessRate
 from gainakt.data.batches import make_batch
@@ -22,9 +23,9 @@ from gainakt.data.rows import Rows, asked_next
 from gainakt.data.sequences import chunk_sequences, whole_histories
 from gainakt.evaluation.readout import probability_of
 from tests.conftest import Outcome
-from tests.helpers import predictor_of, random_students, sequences_of, vocabulary_of
+from tests.helpers import pooled_batch, predictor_of, random_students, sequences_of, vocabulary_of
 
-LEARNERS = ["bkt", "irt", "logistic", "success_rate", "skill_mean"]
+LEARNERS = ["bkt", "irt", "logistic", "pfa", "success_rate", "skill_mean"]
 
 
 def test_the_success_rate_by_hand() -> None:
@@ -70,6 +71,37 @@ def test_item_response_theory_finds_how_easy_items_are() -> None:
     found = learner.get_buffer("ease_of_skill").numpy()
     assert np.corrcoef(found, ease)[0, 1] > 0.99
     assert np.abs(found - ease).max() < 0.25
+
+
+def test_performance_factors_by_hand() -> None:
+    learner = PFA(3)
+    weights = [[0.5, 0.2, -0.3], [-1.0, 0.4, 0.1], [2.0, 0.0, 0.0]]
+    learner.get_buffer("weights").copy_(torch.tensor(weights))
+    batch = pooled_batch([([0], 1), ([0, 1], 0), ([1], 1), ([0, 2], 1)])
+    found = learner(batch).logits[batch.has_next].tolist()
+    first = (0.5 + 0.2) + (-1.0)
+    second = -1.0 + 0.1
+    third = (0.5 + 0.2 - 0.3) + 2.0
+    assert found == pytest.approx([first, second, third])
+
+
+def test_performance_factors_are_found() -> None:
+    rng = np.random.default_rng(4)
+    easy, up, down = np.array([0.5, -0.5]), np.array([0.3, 0.1]), np.array([-0.2, 0.05])
+    students = []
+    for _ in range(1500):
+        counts = np.zeros((2, 2))
+        steps = []
+        for skill in rng.integers(2, size=16).tolist():
+            logit = easy[skill] + up[skill] * counts[skill, 1] + down[skill] * counts[skill, 0]
+            right = int(rng.random() < 1 / (1 + np.exp(-logit)))
+            counts[skill, right] += 1
+            steps.append((skill, right))
+        students.append(steps)
+    learner = PFA(2)
+    learner.fit(sequences_of(*students))
+    expected = np.stack([easy, up, down], axis=1)
+    assert learner.get_buffer("weights").numpy() == pytest.approx(expected, abs=0.12)
 
 
 def test_the_skill_mean_reads_no_answer() -> None:

@@ -105,12 +105,12 @@ def test_the_model_trains_and_is_evaluated(house: Path, tiny_data: Path) -> None
     own = ("d_model", "n_heads", "num_encoder_blocks", "d_ff")
     trained, checked, evaluated = run(
         house,
-        tiny(command_with("--model pfa"), tiny_data, *own),
+        tiny(command_with("--model log_counts"), tiny_data, *own),
         "gainakt check RUN",
         "gainakt evaluate RUN --quiet",
     )
     config = json.loads(results(trained, "config.json").read_text(encoding="utf-8"))
-    assert config["experiment"]["model"] == "pfa"
+    assert config["experiment"]["model"] == "log_counts"
     assert evaluated.out.startswith("test AUC"), evaluated.err
     assert re.fullmatch(r"(✅ .*\n){10}", checked.out)
 
