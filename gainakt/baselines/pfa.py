@@ -22,7 +22,9 @@ RIDGE = 0.1
 
 
 class Counts(NamedTuple):
-    """What is asked after N steps, skill by skill (P,): of which step, right and wrong before."""
+    """What is asked after N steps, skill by skill (P,): of which step, and log(1 + n) of the right
+    and the wrong answers before.
+    """
 
     skill: Tensor
     step: Tensor
@@ -31,10 +33,12 @@ class Counts(NamedTuple):
 
 
 class PFA(FittedTracer):
-    """logit = sum over the question's skills k of easy_k + up_k right_k + down_k wrong_k.
+    """logit = sum over skills k of easy_k + up_k log(1 + right_k) + down_k log(1 + wrong_k).
 
-    right_k and wrong_k count the student's answers on the skill so far. Source: Pavlik, Cen and
-    Koedinger 2009, Performance factors analysis: a new alternative to knowledge tracing, eq. 2.
+    The skills are those of the question; right_k and wrong_k count the student's answers on the
+    skill so far. Source: Pavlik, Cen and Koedinger 2009, Performance factors analysis: a new
+    alternative to knowledge tracing, eq. 2, which takes the counts as they are; by their logarithm
+    in Gervet et al. 2020, for one answer more of many says little.
     """
 
     pools_skills = True
@@ -58,7 +62,8 @@ class PFA(FittedTracer):
         real = share > 0  # a GPU keeps places without a skill
         skill, step = skill[real], step[real]
         past = past_of_batch(batch, skill, self.n_skills, torch.float64, step)
-        return Counts(skill, step, past.right, past.attempts - past.right)
+        right, wrong = past.right, past.attempts - past.right
+        return Counts(skill, step, right.log1p(), wrong.log1p())
 
     def fit(self, training: Sequences) -> float:
         """Learn from sequences; return the mean log loss of what was learnt, in nats."""

@@ -79,9 +79,9 @@ def test_performance_factors_by_hand() -> None:
     learner.get_buffer("weights").copy_(torch.tensor(weights))
     batch = pooled_batch([([0], 1), ([0, 1], 0), ([1], 1), ([0, 2], 1)])
     found = learner(batch).logits[batch.has_next].tolist()
-    first = (0.5 + 0.2) + (-1.0)
-    second = -1.0 + 0.1
-    third = (0.5 + 0.2 - 0.3) + 2.0
+    first = (0.5 + 0.2 * np.log(2)) + (-1.0)
+    second = -1.0 + 0.1 * np.log(2)
+    third = (0.5 + 0.2 * np.log(2) - 0.3 * np.log(2)) + 2.0
     assert found == pytest.approx([first, second, third])
 
 
@@ -93,7 +93,8 @@ def test_performance_factors_are_found() -> None:
         counts = np.zeros((2, 2))
         steps = []
         for skill in rng.integers(2, size=16).tolist():
-            logit = easy[skill] + up[skill] * counts[skill, 1] + down[skill] * counts[skill, 0]
+            wrong, right = np.log1p(counts[skill])
+            logit = easy[skill] + up[skill] * right + down[skill] * wrong
             right = int(rng.random() < 1 / (1 + np.exp(-logit)))
             counts[skill, right] += 1
             steps.append((skill, right))
