@@ -126,7 +126,7 @@ def test_the_make_targets_exist() -> None:
 
 
 def test_the_first_screen_says_it_all() -> None:
-    first = README.splitlines()[:20]
+    first = README.splitlines()[:30]
     assert first[2].startswith("**") and first[2].endswith(".**")
     assert any(line.startswith("make demo") for line in first)
     assert any(line.startswith("make test") for line in first)
