@@ -11,7 +11,7 @@ from cyclopts.exceptions import CycloptsError
 from rich.console import Console
 
 from gainakt._version import __version__
-from gainakt.cli import data, results, training
+from gainakt.cli import data, results, serving, training
 from gainakt.cli.parameters import exactly, join_switches
 from gainakt.errors import GainaktError
 from gainakt.files import refuse_other_than_text
@@ -40,6 +40,8 @@ for verb in (
     results.compare,
     results.report,
     training.crossval,
+    serving.serve,
+    serving.keys,
 ):
     app.command(verb)
 
