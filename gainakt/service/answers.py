@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from gainakt.errors import GainaktError
 from gainakt.service.database import Database
-from gainakt.service.tables import Student, StoredAnswer
+from gainakt.service.tables import StoredAnswer, Student
 
 
 @dataclass(frozen=True)
