@@ -26,7 +26,13 @@ class Client:
         return cls(make_app(tracer, database, **options))
 
     def __call__(
-        self, method: str, path: str, *, key: str | None = None, host: str = "localhost", **more: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = None,
+        host: str = "localhost",
+        **more: Any,
     ) -> httpx.Response:
         headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **more.pop("headers", {})}
 

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
-from tests.service.client import (  # noqa: E402
+from tests.service.client import (
     BEGIN,
     Client,
     answer,

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 
-from gainakt.service.keys import add_key, list_keys, remove_key  # noqa: E402
-from gainakt.service.server import is_loopback  # noqa: E402
-from tests.service.client import Client, answer  # noqa: E402
+from gainakt.service.keys import add_key, list_keys, remove_key
+from gainakt.service.server import is_loopback
+from tests.service.client import Client, answer
 
 ROUTES = {
     ("GET", "/v1/skills"): "read",
@@ -137,7 +137,9 @@ GOOD = answer()
         (422, {"method": "DELETE", "path": "/v1/student?student=a&dry_run=perhaps"}),
     ],
 )
-def test_every_error_has_one_shape(tracer: Any, status: int, request_of: Any, tmp_path: Any) -> None:
+def test_every_error_has_one_shape(
+    tracer: Any, status: int, request_of: Any, tmp_path: Any
+) -> None:
     from gainakt.service.database import Database
 
     client = Client.of(tracer, Database(str(tmp_path / "a.sqlite")), keys=False)

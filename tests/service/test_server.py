@@ -20,7 +20,7 @@ pytest.importorskip("fastapi")
 
 from tests.service.client import BEGIN, answer, batch_prediction  # noqa: E402
 
-KILLS = 4
+KILLS = 3
 
 
 @contextmanager
@@ -68,9 +68,7 @@ def test_killed_amid_writing_it_has_every_acknowledged_answer_once(
     for number in range(20_000):
         skill, right, time = rng.choice(tracer.skills), rng.random() < 0.5, rng.randrange(10**6)
         student = f"s{number % 5}"
-        sent.put(
-            answer(student, f"e{number}", skills=[skill], right=right, time=BEGIN + time)
-        )
+        sent.put(answer(student, f"e{number}", skills=[skill], right=right, time=BEGIN + time))
     done: list[Any] = []
     for kill in range(KILLS):
         before = len(done)
@@ -132,7 +130,9 @@ def test_keys_are_made_listed_and_removed_and_needed(
     assert gone.code == 1 and number in gone.err
 
 
-@pytest.mark.parametrize("where", ["mysql://x/y", "sqlite://", "postgresql://", "/no/such/folder/a"])
+@pytest.mark.parametrize(
+    "where", ["mysql://x/y", "sqlite://", "postgresql://", "/no/such/folder/a"]
+)
 def test_a_database_that_cannot_be_used_is_said(where: str, gainakt: Callable[..., Any]) -> None:
     said = gainakt("keys", "list", "--database", where)
     assert said.code == 1 and said.err.startswith("gainakt: ") and "Traceback" not in said.err
