@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +21,7 @@ import pytest
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 
+from tests.conftest import TINY  # noqa: E402
 from tests.service.client import BEGIN, answer, batch_prediction  # noqa: E402
 
 KILLS = 3
@@ -130,9 +134,7 @@ def test_keys_are_made_listed_and_removed_and_needed(
     assert gone.code == 1 and number in gone.err
 
 
-@pytest.mark.parametrize(
-    "where", ["mysql://x/y", "sqlite://", "postgresql://", "/no/such/folder/a"]
-)
+@pytest.mark.parametrize("where", ["mysql://x/y", "sqlite://", "/no/such/folder/a"])
 def test_a_database_that_cannot_be_used_is_said(where: str, gainakt: Callable[..., Any]) -> None:
     said = gainakt("keys", "list", "--database", where)
     assert said.code == 1 and said.err.startswith("gainakt: ") and "Traceback" not in said.err
@@ -170,3 +172,55 @@ def test_without_the_extra_the_verb_says_what_to_install(
     monkeypatch.setattr("gainakt.cli.serving.find_spec", lambda name: None)
     said = gainakt("keys", "list")
     assert said.code == 1 and "gainakt[serve]" in said.err
+
+
+def test_the_pages_way_from_a_table_to_a_reply(
+    gainakt: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = ["user,topic,right,item,when"]
+    for number in range(240):
+        student, item = number % 20, number % 7
+        topic = ("fractions", "ratios")[item % 2]
+        minute = number // 20
+        rows.append(f"u{student},{topic},{number * 7 % 3 % 2},i{item},2026-11-30T14:{minute:02}:00")
+    Path("answers.csv").write_text("\n".join(rows) + "\n")
+    page = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)).splitlines()
+    said: list[str] = []
+    for line in (line for line in lines if line.startswith("gainakt ")):
+        words = shlex.split(line)[1:]
+        if words[0] == "serve":
+            break
+        if words[0] == "train":
+            small = {n: v for n, v in TINY.items() if n != "num_encoder_blocks"} | {"epochs": 1}
+            words += [f"--{name}={value}" for name, value in small.items()] + ["--no-report"]
+        done = gainakt(*words)
+        assert done.code == 0, done.err
+        said.append(done.out.strip().splitlines()[-1])
+    _, run, key = said
+    curls = [line.replace("$KEY", key) for line in lines if line.startswith("curl ")]
+    shown = [json.loads(line) for line in re.findall(r"^\{.*\}$", page, re.MULTILINE)]
+    assert len(curls) == len(shown) == 2
+    with serving(Path(run), "answers.sqlite") as (_, address):
+        for curl, reply_shown in zip(curls, shown, strict=True):
+            words = shlex.split(curl)
+            url = next(word for word in words if word.startswith("http"))
+            headers = dict(w.split(": ", 1) for w in words if re.match(r"[A-Z][\w-]+: ", w))
+            reply = httpx.request(
+                "POST" if "-d" in words else "GET",
+                url.replace("http://127.0.0.1:8000", address),
+                headers=headers,
+                content=words[words.index("-d") + 1] if "-d" in words else None,
+            )
+            assert reply.status_code == 200, reply.text
+            assert shape(reply.json()) == shape(reply_shown)
+
+
+def shape(value: Any) -> Any:
+    """A reply without its figures."""
+    if isinstance(value, dict):
+        return {name: shape(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [shape(part) for part in value]
+    return "a figure" if isinstance(value, float) else value
