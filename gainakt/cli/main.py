@@ -11,7 +11,7 @@ from cyclopts.exceptions import CycloptsError
 from rich.console import Console
 
 from gainakt._version import __version__
-from gainakt.cli import auditing, benchmarks, data, results, training
+from gainakt.cli import auditing, benchmarks, data, results, serving, training
 from gainakt.cli.parameters import exactly, join_switches
 from gainakt.errors import GainaktError
 from gainakt.files import refuse_other_than_text
@@ -43,6 +43,8 @@ for verb in (
     training.crossval,
     benchmarks.benchmark,
     benchmarks.leaderboard,
+    serving.serve,
+    serving.keys,
 ):
     app.command(verb)
 

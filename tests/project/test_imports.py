@@ -33,7 +33,7 @@ STREAM = (
     ("session",),
     ("tracer",),
     ("api", "estimator"),
-    ("serve", "cluster"),
+    ("service", "cluster"),
     ("cli",),
     ("__main__",),
 )
@@ -102,12 +102,12 @@ def test_no_import_points_against_the_stream() -> None:
         ("models.attention", "from gainakt.training import loop", True),
         ("data.batches", "def f():\n    import gainakt.models.attention", True),
         ("config", "from gainakt import data", True),
-        ("serve.app", "from gainakt.cluster.plan import plan", True),
+        ("service.app", "from gainakt.cluster.plan import plan", True),
         ("evaluation.metrics", "from . import readout", False),
         ("evaluation.metrics", "from ..training import loop", True),
         ("models.__init__", "from .attention import Dropout", False),
         ("models.__init__", "from ..experiment import folder", True),
-        ("cli", "from gainakt.serve import app", False),
+        ("cli", "from gainakt.service import app", False),
         ("cli", "import torch", False),
     ],
 )

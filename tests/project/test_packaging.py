@@ -162,6 +162,7 @@ def test_every_import_is_declared() -> None:
             PROJECT["project"]["dependencies"],
             PROJECT["project"]["optional-dependencies"]["track"],
             PROJECT["project"]["optional-dependencies"]["sklearn"],
+            PROJECT["project"]["optional-dependencies"]["serve"],
         )
         for line in lines
     } | {"mlflow", "sklearn", "vl_convert"}

@@ -1,0 +1,1 @@
+"""The tracing service: answers in over HTTP, mastery and predictions out, kept in a database."""

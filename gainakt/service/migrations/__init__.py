@@ -1,0 +1,1 @@
+"""How a database becomes that of this version, step by step."""
