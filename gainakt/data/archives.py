@@ -41,6 +41,8 @@ def unpacked(source: Path) -> Iterator[Path]:
         files = [path for path in folder.rglob("*") if path.is_file()]
         if not files:
             raise DataError(f"{source} holds no file")
+        while len(within := list(folder.iterdir())) == 1 and within[0].is_dir():
+            folder = within[0]  # what was packed with the folder that it lay in
         yield files[0] if len(files) == 1 else folder
 
 

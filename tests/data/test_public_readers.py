@@ -292,14 +292,15 @@ def test_rows_in_the_layout_of_the_source_come_out_right(case: Case, tmp_path: P
 
 
 @each
-def test_the_source_is_recognised_packed_or_not(case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("within", ["", "release/v1/"])
+def test_the_source_is_recognised_packed_or_not(case: Case, within: str, tmp_path: Path) -> None:
     source = written(case, tmp_path)
     name, why = recognise(source)
     assert name == case.reader and why
     packed = tmp_path / "packed.zip"
     with zipfile.ZipFile(packed, "w") as archive:
         for member, text in case.files.items():
-            archive.writestr(member, text)
+            archive.writestr(within + member, text)
         archive.writestr("__MACOSX/._x", b"\0")
     data = prepare("auto", packed, tmp_path / "out")
     assert found(data) == case.expected

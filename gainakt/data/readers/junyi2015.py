@@ -47,6 +47,6 @@ READER = Reader(
     example="gainakt prepare junyi2015 path/to/junyi --out data/junyi2015",
     read=read,
     recognises=lambda source: (
-        f"it holds {LOGGED}" if source.is_dir() and (source / LOGGED).is_file() else None
+        f"it holds {LOGGED}" if source.is_dir() and any(source.rglob(LOGGED)) else None
     ),
 )
